@@ -11,7 +11,7 @@
 
 static void fill_column(pint_table *table, uint32_t index, pint_column *out)
 {
-    const pinti_column_desc *column = &table->desc->columns[index];
+    const pinti_column_desc *column = pinti_column_desc_at(table->desc, index);
     *out = (pint_column){
         .table = table,
         .values = column->values,
@@ -21,6 +21,11 @@ static void fill_column(pint_table *table, uint32_t index, pint_column *out)
         .index = index,
         .type = column->type,
     };
+    memcpy(&out->reserved[0], &column, sizeof(out->reserved[0])); /* see pinti_column_desc_of() */
+    if ((table->mode & PINT_WRITE) != 0 && column->type != PINT_TEXT) {
+        /* see pinti_column_desc_claimable() */
+        memcpy(&out->reserved[1], &column, sizeof(out->reserved[1]));
+    }
 }
 
 pint_status pint_table_column(pint_table *table, const char *name, pint_column *out_column,
@@ -29,8 +34,9 @@ pint_status pint_table_column(pint_table *table, const char *name, pint_column *
     if (table == NULL || name == NULL || out_column == NULL) {
         return pinti_fail(err, PINT_E_INVALID, 0, "column: NULL argument");
     }
-    const pinti_table_desc *desc = table->desc;
+    pinti_table_desc *desc = table->desc;
     pinti_name key;
+    pint_error failure = {.status = PINT_OK};
     if (pinti_name_set(&key, name)) {
         for (uint64_t at = key.hash; desc->buckets[at & (desc->n_buckets - 1)] != 0; at++) {
             const uint32_t index = desc->buckets[at & (desc->n_buckets - 1)] - 1;
@@ -38,6 +44,14 @@ pint_status pint_table_column(pint_table *table, const char *name, pint_column *
                 fill_column(table, index, out_column);
                 return PINT_OK;
             }
+        }
+        uint32_t added;
+        if (pinti_column_find_added(desc, name, key.hash, &added, &failure)) {
+            fill_column(table, added, out_column);
+            return PINT_OK;
+        }
+        if (failure.status != PINT_OK) {
+            return pinti_fail(err, failure.status, 0, "%s", failure.message);
         }
     }
     char shown[80];
@@ -51,9 +65,19 @@ pint_status pint_table_column_at(pint_table *table, uint32_t index, pint_column 
     if (table == NULL || out_column == NULL) {
         return pinti_fail(err, PINT_E_INVALID, 0, "column: NULL argument");
     }
-    if (index >= table->desc->n_columns) {
-        return pinti_fail(err, PINT_E_RANGE, 0, "column: index %u of %u columns", index,
-                          table->desc->n_columns);
+    pinti_table_desc *desc = table->desc;
+    pint_status status = PINT_OK;
+    /* acquire: the column is complete; pairs with pinti_columns_extend_locked() */
+    if (index >= pinti_load32_acquire(&desc->xn_columns) &&
+        index < pinti_load32_acquire(&desc->rec->xn_columns)) {
+        status = pinti_columns_extend(desc, err);
+    }
+    if (status != PINT_OK) {
+        return status;
+    }
+    const uint32_t n_columns = pinti_load32_acquire(&desc->xn_columns);
+    if (index >= n_columns) {
+        return pinti_fail(err, PINT_E_RANGE, 0, "column: index %u of %u columns", index, n_columns);
     }
     fill_column(table, index, out_column);
     return PINT_OK;

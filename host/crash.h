@@ -44,8 +44,13 @@
     X(SERVICE_RENAME_HALF)   /* service: new entry in, name not changed */                         \
     X(SERVICE_RENAMED)       /* service: name changed, old entry in */                             \
     X(SERVICE_INDEX_MOVING)  /* service: index entries half moved */                               \
+    X(SERVICE_ADD_COPIED)    /* service: added columns recorded, nothing noted */                  \
+    X(SERVICE_ADD_NOTED)     /* service: the addition noted, nothing moved */                      \
+    X(SERVICE_ADD_HALF)      /* service: memory moved, columns not seen */                         \
+    X(SERVICE_ADD_SEEN)      /* service: columns seen, their donor not DYING */                    \
+    X(SERVICE_ADDED)         /* service: all done, no answer sent */                               \
     X(SERVICE_DROP_HALF)     /* service: DYING, entry still in the index */                        \
-    X(SERVICE_FREE_HALF)     /* service: memory given back, record not FREE */                     \
+    X(SERVICE_FREE_HALF)     /* service: record FREE, memory not given back */                     \
     X(SERVICE_JOIN_HALF)     /* service: session recorded, no answer sent */                       \
     X(SERVICE_TEARDOWN_HALF) /* service: session half ended */                                     \
     X(PREPARER_WORKING)      /* preparer: in the middle of a plan */                               \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* fork() in a joined process: see fork.h. Lock order: list_lock, pool->fork_lock, pool->lock. */
+/* fork() in a joined process: see fork.h. Lock order: list_lock, pool->fork_lock,
+ * pool->lock, pool->dict_lock. */
 
 #include "host/fork.h"
 
@@ -67,6 +68,7 @@ static void before_fork(void)
     for (pint_pool *pool = pools; pool != NULL; pool = pool->next) {
         (void)pthread_mutex_lock(&pool->fork_lock);
         (void)pthread_mutex_lock(&pool->lock);
+        (void)pthread_mutex_lock(&pool->dict_lock);
         snapshot_references(pool);
     }
 }
@@ -74,6 +76,7 @@ static void before_fork(void)
 static void unlock_all(void)
 {
     for (pint_pool *pool = pools; pool != NULL; pool = pool->next) {
+        (void)pthread_mutex_unlock(&pool->dict_lock);
         (void)pthread_mutex_unlock(&pool->lock);
         (void)pthread_mutex_unlock(&pool->fork_lock);
     }

@@ -74,9 +74,9 @@ pint_status pint_job_create(pint_table *table, const char *name, const pint_use 
     if (table == NULL || out_job == NULL || (uses == NULL && n_uses != 0)) {
         return pinti_fail(err, PINT_E_INVALID, 0, "job: NULL argument");
     }
-    if (n_uses > table->desc->n_columns) {
-        return pinti_fail(err, PINT_E_INVALID, 0, "job: %u uses of %u columns", n_uses,
-                          table->desc->n_columns);
+    const uint32_t n_columns = pint_table_columns(table);
+    if (n_uses > n_columns) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "job: %u uses of %u columns", n_uses, n_columns);
     }
     pint_status status = check_name(name, err);
     if (status == PINT_OK) {
@@ -198,8 +198,14 @@ static void take_any(struct search *search)
             return;
         }
         is_torn = is_torn || take == PINTI_TAKE_TORN;
+        if (take == PINTI_TAKE_NO_UNDO) { /* the same for every chunk that is free */
+            const bool is_all_own = pinti_job_undo_is_own(job);
+            is_own = is_own || is_all_own;
+            is_other = is_other || !is_all_own;
+            continue;
+        }
         is_own = is_own || take == PINTI_TAKE_OWN;
-        is_other = is_other || take == PINTI_TAKE_BUSY || take == PINTI_TAKE_NO_UNDO;
+        is_other = is_other || take == PINTI_TAKE_BUSY;
     }
     /* torn comes first: the chunks that others hold will not mend it */
     search->outcome = is_torn ? TORN : is_other ? OTHERS_HOLD : is_own ? ONLY_OWN : FINISHED;
@@ -257,7 +263,8 @@ pint_status pint_job_next(pint_job *job, pint_lease *out_lease, pint_error *err)
     return pint_job_next_timed(job, -1, out_lease, err);
 }
 
-/* ---- done, fail ------------------------------------------------------------------------------ */
+/* ---- done, fail, reject
+ * ----------------------------------------------------------------------------- */
 
 static pint_status check_lease(const pint_job *job, const pint_lease *lease, const char *operation,
                                pint_error *err)
@@ -308,25 +315,35 @@ static void keep_text(pinti_job_desc *job, uint64_t chunk, const char *text)
     pinti_store64_release(&place->xchunk, chunk + 1);
 }
 
-pint_status pint_job_fail(pint_job *job, pint_lease *lease, const char *text, pint_error *err)
+static pint_status give_up(pint_job *job, pint_lease *lease, const char *text,
+                           enum pinti_abandon how, const char *operation, pint_error *err)
 {
-    pint_status status = check_lease(job, lease, "fail", err);
+    pint_status status = check_lease(job, lease, operation, err);
     if (status != PINT_OK) {
         return status;
     }
     pinti_lease *mine = (pinti_lease *)(void *)lease;
-    bool is_final;
     status = pinti_pool_enter(job->desc->pool, err);
     if (status == PINT_OK) {
         if (text != NULL) {
             keep_text(job->desc, mine->chunk, text);
         }
-        if (!pinti_job_abandon(job->desc, mine, true, &is_final)) {
-            status = lost(mine, "fail", err);
+        if (!pinti_job_abandon(job->desc, mine, how)) {
+            status = lost(mine, operation, err);
         }
     }
     mine->kind = PINTI_LEASE_VOID;
     return status;
+}
+
+pint_status pint_job_fail(pint_job *job, pint_lease *lease, const char *text, pint_error *err)
+{
+    return give_up(job, lease, text, PINTI_ABANDON_FAILED, "fail", err);
+}
+
+pint_status pint_job_reject(pint_job *job, pint_lease *lease, const char *text, pint_error *err)
+{
+    return give_up(job, lease, text, PINTI_ABANDON_REJECTED, "reject", err);
 }
 
 /* ---- progress -------------------------------------------------------------------------------- */
@@ -393,4 +410,21 @@ pint_status pint_job_failure(const pint_job *job, uint64_t chunk, char *out_text
         }
     }
     return pinti_fail(err, PINT_E_NOT_FOUND, 0, "failure: no text of chunk %" PRIu64, chunk);
+}
+
+pint_status pint_job_next_failed(const pint_job *job, uint64_t *cursor, uint64_t *out_chunk,
+                                 pint_error *err)
+{
+    if (job == NULL || cursor == NULL || out_chunk == NULL) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "next failed: NULL argument");
+    }
+    for (; *cursor < job->desc->n_chunks; (*cursor)++) {
+        /* acquire: the text of a failure was kept before; pairs with the end of restore_finish() */
+        const uint64_t word = pinti_load64_acquire(&job->desc->words[*cursor]);
+        if (pinti_job_state(word) == PINTI_JOB_FAILED) {
+            *out_chunk = (*cursor)++;
+            return PINT_OK;
+        }
+    }
+    return pinti_fail(err, PINT_E_NOT_FOUND, 0, "next failed: no further failed chunk");
 }

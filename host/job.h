@@ -19,7 +19,8 @@ struct pint_job {
 typedef struct pinti_job_use {
     const pinti_column_desc *column;
     uint32_t index;
-    uint32_t use; /* PINT_IN, PINT_OUT, PINT_INOUT */
+    uint32_t use;              /* PINT_IN, PINT_OUT, PINT_INOUT */
+    pinti_a8 *operation_locks; /* of the column, by chunk; see host/job_chunk.c. NULL for PINT_IN */
     uint64_t undo_values_off;
     uint64_t undo_validity_off;
 } pinti_job_use;
@@ -58,13 +59,15 @@ typedef struct pinti_lease {
     uint64_t first;
     uint64_t n_rows;
     uint64_t chunk;
-    void *owner;      /* pinti_table_desc (plain), pinti_job_desc (job, undo) */
-    uint64_t word;    /* plain with one column: as claimed; job: the LEASED word */
-    uint64_t process; /* *pinti_fork_word at the claim: a lease is void in a forked child */
-    uint32_t intent;
-    uint16_t n_columns; /* plain */
-    uint8_t kind;       /* enum pinti_lease_kind */
-    uint8_t use;
+    void *owner;   /* pinti_table_desc (plain), pinti_job_desc (job, undo) */
+    uint64_t word; /* plain with one column: as claimed; job: the LEASED word */
+    union {
+        uint32_t place;     /* or PINTI_INTENT_NONE */
+        pinti_a64 *entry;   /* plain, one column; NULL: none */
+        uint32_t n_columns; /* plain, several: each part has its intent */
+    } intent;
+    uint32_t process; /* pinti_fork_word32() at the claim: a lease is void in a forked child */
+    uint32_t kind;    /* enum pinti_lease_kind */
     union {
         pinti_a64 *word_at;             /* plain, one column: its chunk word */
         struct pinti_lease_part *parts; /* plain, several: allocated, ascending */
@@ -103,13 +106,21 @@ enum pinti_take {
 enum pinti_take pinti_job_take(pinti_job_desc *job, uint64_t chunk, pinti_lease *lease,
                                pint_error *err);
 
+/* Does this session hold every undo buffer? Then waiting for one may be waiting for oneself. */
+bool pinti_job_undo_is_own(const pinti_job_desc *job);
+
 /* R1, the one commit point. False: not held. */
 bool pinti_job_commit(pinti_job_desc *job, const pinti_lease *lease);
 
-/* The holder gives up: old bytes back, PENDING again; counts as an attempt if failed. False: not
- * held. out_is_final: the chunk is FAILED now. */
-bool pinti_job_abandon(pinti_job_desc *job, const pinti_lease *lease, bool failed,
-                       bool *out_is_final);
+enum pinti_abandon {
+    PINTI_ABANDON_FREELY,  /* no attempt is counted */
+    PINTI_ABANDON_FAILED,  /* one more attempt */
+    PINTI_ABANDON_REJECTED /* the last attempt */
+};
+
+/* The holder gives up: old bytes back, PENDING again, or FAILED after the last attempt. False: not
+ * held. */
+bool pinti_job_abandon(pinti_job_desc *job, const pinti_lease *lease, enum pinti_abandon how);
 
 /* A claimer of something else met RESTORE in this chunk: find the job word in REDO and put the
  * bytes back on its behalf. False: nothing to be done now (another does it, or it is not REDO yet).

@@ -16,6 +16,9 @@
  *                                           |   v    v
  *                                           +-- REDO(u)
  *
+ * To reject a chunk is to fail it with attempts at the maximum, so that it ends as FAILED whoever
+ * puts the old bytes back.
+ *
  * COMMITTING is the one commit point: death behind it is rolled forward. After old bytes were put
  * back for good the word is CLAIMED again, without u: whoever dies there leaves columns that have
  * their old bytes, which is what CLAIMED means. Nobody else gets an INOUT column between LEASED and
@@ -62,6 +65,17 @@ static bool undo_is_free(const pinti_job_desc *job)
         is_free = pinti_load64_seq(&job->undo_words[u]) == 0; /* seq: after the bell was set */
     }
     return is_free;
+}
+
+bool pinti_job_undo_is_own(const pinti_job_desc *job)
+{
+    bool is_own = job->n_undo != 0;
+    for (uint32_t u = 0; u < job->n_undo && is_own; u++) {
+        /* acquire: a look only; who frees one rings the bell */
+        is_own = pinti_undo_holder(pinti_load64_acquire(&job->undo_words[u])) ==
+                 job->pool->session_index;
+    }
+    return is_own;
 }
 
 static void undo_free(pinti_job_desc *job, uint32_t undo)
@@ -125,7 +139,7 @@ static bool is_written(const pinti_job_use *use)
 
 static pinti_a8 *operation_lock(const pinti_job_desc *job, uint32_t use, uint64_t chunk)
 {
-    return &job->table->operation_locks[(uint64_t)job->uses[use].index * job->n_chunks + chunk];
+    return &job->uses[use].operation_locks[chunk];
 }
 
 static void operation_end(const pinti_job_desc *job, uint64_t chunk, uint32_t n_uses)
@@ -267,8 +281,8 @@ static void fill_lease(pinti_job_desc *job, uint64_t chunk, uint64_t word, uint3
         .chunk = chunk,
         .owner = job,
         .word = word,
-        .process = job->pool->fork_word,
-        .intent = intent,
+        .process = pinti_fork_word32(),
+        .intent.place = intent,
         .kind = job->is_lease_set ? PINTI_LEASE_UNDO : PINTI_LEASE_JOB,
     };
 }
@@ -298,7 +312,7 @@ static enum pinti_take take_pending(pinti_job_desc *job, uint64_t chunk, uint64_
     if (!columns_claim(job, chunk, false)) {
         goto give_back;
     }
-    if (pinti_table_is_frozen_after_claim(job->table)) {
+    if (pinti_table_is_frozen_after_claim(job->table->rec)) {
         columns_end(job, chunk, COLUMNS_UNCLAIM);
         result = PINTI_TAKE_FROZEN;
         goto give_back;
@@ -374,7 +388,7 @@ static bool redo_claim(pinti_job_desc *job, uint64_t chunk, uint64_t now, bool a
 }
 
 /* RESTORING, bytes copied back -> CLAIMED -> columns clean -> PENDING or FAILED. */
-static bool restore_finish(pinti_job_desc *job, uint64_t chunk, uint64_t mine)
+static void restore_finish(pinti_job_desc *job, uint64_t chunk, uint64_t mine)
 {
     pinti_a64 *word = &job->words[chunk];
     const uint32_t attempts = pinti_job_attempts(mine);
@@ -390,7 +404,6 @@ static bool restore_finish(pinti_job_desc *job, uint64_t chunk, uint64_t mine)
                                           job->is_lease_set ? 0 : attempts, 0, 0));
     undo_free(job, undo);
     pinti_bell_ring(job->table->bell);
-    return is_final;
 }
 
 /* Only put the old bytes back: nobody goes on with the chunk now. */
@@ -408,7 +421,7 @@ static bool restore_only(pinti_job_desc *job, uint64_t chunk, uint64_t now)
         PINTI_CRASHPOINT(FOREIGN_RESTORING);
         copy_undo(job, chunk, pinti_job_undo(mine), false);
         PINTI_CRASHPOINT(FOREIGN_RESTORED);
-        (void)restore_finish(job, chunk, mine);
+        restore_finish(job, chunk, mine);
     }
     pinti_intent_clear(pool, intent);
     operation_end(job, chunk, job->n_uses);
@@ -485,7 +498,7 @@ enum pinti_take pinti_job_take(pinti_job_desc *job, uint64_t chunk, pinti_lease 
 /* Is the lease still this session's? The word is changed by nobody else while it is. */
 static bool is_held(const pinti_job_desc *job, const pinti_lease *lease)
 {
-    return lease->process == pinti_load64_relaxed(pinti_fork_word) &&
+    return lease->process == pinti_fork_word32() &&
            pinti_load64_relaxed(&job->words[lease->chunk]) == lease->word;
 }
 
@@ -512,21 +525,21 @@ bool pinti_job_commit(pinti_job_desc *job, const pinti_lease *lease)
     undo_free(job, undo);
     PINTI_CRASHPOINT(JOB_UNDO_FREED);
     pinti_bell_ring(job->table->bell);
-    pinti_intent_clear(job->pool, lease->intent);
+    pinti_intent_clear(job->pool, lease->intent.place);
     operation_end(job, lease->chunk, job->n_uses);
     return true;
 }
 
-bool pinti_job_abandon(pinti_job_desc *job, const pinti_lease *lease, bool failed,
-                       bool *out_is_final)
+bool pinti_job_abandon(pinti_job_desc *job, const pinti_lease *lease, enum pinti_abandon how)
 {
-    *out_is_final = false;
     if (!is_held(job, lease)) {
         return false;
     }
     const uint32_t undo = pinti_job_undo(lease->word);
     uint32_t attempts = pinti_job_attempts(lease->word);
-    if (failed && attempts < PINTI_ATTEMPTS_MAX) {
+    if (how == PINTI_ABANDON_REJECTED) {
+        attempts = PINTI_ATTEMPTS_MAX;
+    } else if (how == PINTI_ABANDON_FAILED && attempts < PINTI_ATTEMPTS_MAX) {
         attempts++;
     }
     columns_end(job, lease->chunk, COLUMNS_TEAR_OUT);
@@ -537,9 +550,11 @@ bool pinti_job_abandon(pinti_job_desc *job, const pinti_lease *lease, bool faile
     if (undo != 0) {
         copy_undo(job, lease->chunk, undo, false);
     }
-    (void)pinti_add64_relaxed(&job->sync->xredone, 1); /* relaxed: a count for people */
-    *out_is_final = restore_finish(job, lease->chunk, restoring);
-    pinti_intent_clear(job->pool, lease->intent);
+    if (how != PINTI_ABANDON_REJECTED) {
+        (void)pinti_add64_relaxed(&job->sync->xredone, 1); /* relaxed: a count for people */
+    }
+    restore_finish(job, lease->chunk, restoring);
+    pinti_intent_clear(job->pool, lease->intent.place);
     operation_end(job, lease->chunk, job->n_uses);
     return true;
 }

@@ -7,7 +7,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "host/error.h"
 #include "host/job.h"
@@ -22,6 +21,19 @@ static uint64_t align_line(uint64_t bytes)
     return (bytes + PINTI_CACHE_LINE - 1) & ~(uint64_t)(PINTI_CACHE_LINE - 1);
 }
 
+/* The job may use columns that this process has not looked at yet: the last is the highest. False:
+ * it cannot be described. */
+static bool knows_last_use(const pinti_job_desc *job, pint_error *err)
+{
+    pinti_table_desc *table = job->table;
+    const uint32_t *uses = pinti_cat_uses(job->pool->catalog) + job->rec->first_use;
+    const uint32_t last = uses[job->n_uses - 1] >> 2;
+    /* relaxed: changed under pool->lock, which is held */
+    return last < pinti_load32_relaxed(&table->xn_columns) ||
+           pinti_columns_extend_locked(table, err) == PINT_OK ||
+           last < pinti_load32_relaxed(&table->xn_columns);
+}
+
 /* Fill the uses and where their bytes lie in an undo buffer: for each INOUT column, ascending, the
  * values of a chunk, then its validity bits, each from a cache line on. */
 static bool describe_uses(pinti_job_desc *job)
@@ -34,12 +46,12 @@ static bool describe_uses(pinti_job_desc *job)
         pinti_job_use *use = &job->uses[i];
         use->index = uses[i] >> 2;
         use->use = (uses[i] & 3u) + 1;
-        if (use->index >= table->n_columns || (i > 0 && use->index <= last) ||
-            use->use > PINT_INOUT) {
+        if (use->index >= pinti_load32_relaxed(&table->xn_columns) ||
+            (i > 0 && use->index <= last) || use->use > PINT_INOUT) {
             return false;
         }
         last = use->index;
-        use->column = &table->columns[use->index];
+        use->column = pinti_column_desc_at(table, use->index);
         if (use->use != PINT_IN && use->column->type == PINT_TEXT) {
             return false;
         }
@@ -58,22 +70,16 @@ static bool describe_uses(pinti_job_desc *job)
     return off <= job->undo_bytes;
 }
 
-/* The table's operation locks, made at its first job. Under pool->lock. A forked child gets zeros:
- * its parent's leases are not its own. */
-static bool make_operation_locks(pinti_table_desc *table)
+/* The operation locks of what the job writes. Under pool->lock. */
+static bool find_operation_locks(pinti_job_desc *job)
 {
-    const size_t bytes = (size_t)table->n_columns * table->n_chunks;
-    if (table->operation_locks != NULL || bytes == 0) {
-        return true;
+    bool good = true;
+    for (uint32_t i = 0; i < job->n_uses && good; i++) {
+        pinti_job_use *use = &job->uses[i];
+        good = use->use == PINT_IN ||
+               pinti_operation_locks(job->table, use->index, &use->operation_locks);
     }
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) {
-        return false;
-    }
-    (void)madvise(at, bytes, MADV_WIPEONFORK);
-    table->operation_locks = at;
-    return true;
+    return good;
 }
 
 static pinti_job_desc *desc_new(pinti_table_desc *table, uint32_t index, uint32_t generation,
@@ -99,8 +105,7 @@ static pinti_job_desc *desc_new(pinti_table_desc *table, uint32_t index, uint32_
         return NULL;
     }
     pinti_job_desc *job = calloc(1, sizeof(*job) + (size_t)n_uses * sizeof(job->uses[0]));
-    if (job == NULL || !make_operation_locks(table)) {
-        free(job);
+    if (job == NULL) {
         (void)pinti_fail(err, PINT_E_NO_MEMORY, 0, "job: %u columns", n_uses);
         return NULL;
     }
@@ -122,12 +127,21 @@ static pinti_job_desc *desc_new(pinti_table_desc *table, uint32_t index, uint32_
     job->undo_bytes = n_undo != 0 ? rec->undo_bytes : 0;
     job->n_uses = n_uses;
     job->handle.desc = job;
+    if (!knows_last_use(job, err)) {
+        goto err_job;
+    }
     if (!describe_uses(job) || (job->has_inout && n_undo == 0)) {
         (void)pinti_fail(err, PINT_E_CORRUPT, 0, "job: the uses of record %u cannot be", index);
-        free(job);
-        return NULL;
+        goto err_job;
+    }
+    if (!find_operation_locks(job)) {
+        (void)pinti_fail(err, PINT_E_NO_MEMORY, 0, "job: %u columns", n_uses);
+        goto err_job;
     }
     return job;
+err_job:
+    free(job);
+    return NULL;
 }
 
 /* The descriptor of a generation this session refers to, made if need be. See table.h for why it
@@ -209,7 +223,7 @@ void pint_job_close(pint_job *job)
     pinti_job_desc *desc = job->desc;
     pint_pool *pool = desc->pool;
     pint_table *table = &desc->table->head->handles[0];
-    if (pinti_pool_enter(pool, NULL) != PINT_OK) {
+    if (pinti_pool_enter_to_close(pool) != PINT_OK) {
         return;
     }
     if (pinti_ref_drop(pinti_slot_jobs(pool->slot), desc->index, desc->generation)) {

@@ -44,6 +44,7 @@
 #define PINTI_NAME_WORDS        32 /* 256 bytes, zero padded */
 #define PINTI_NAME_BYTES_MAX    255u
 #define PINTI_COLUMN_RUNS       8
+#define PINTI_RUN_COLUMNS_MIN   16u /* room of run 1; see pinti_run_room() */
 #define PINTI_INTENTS           8192u
 #define PINTI_BELLS             4096u
 #define PINTI_FAIL_TEXTS        64u
@@ -116,18 +117,23 @@ typedef struct pinti_table_rec {
     uint64_t row_capacity; /* rows the buffers have room for: whole chunks */
     uint64_t chunk_rows;
     uint32_t n_chunks;
-    uint32_t n_columns;
+    pinti_a32 xn_columns; /* grows, stored last: columns below it are complete (acquire) */
     struct {
-        uint32_t first; /* index of a column record */
-        uint32_t count;
-    } runs[PINTI_COLUMN_RUNS]; /* column records, in schema order; step 1 uses one run */
+        uint32_t first;        /* index of a column record */
+        uint32_t count;        /* records of the run */
+    } runs[PINTI_COLUMN_RUNS]; /* column records, in schema order: run 0 as created, later ones as
+                                  columns are added; one counts only if xn_columns reaches it */
     uint64_t sync_off;         /* pinti_table_sync, then column states, then words */
     uint64_t sync_bytes;
     uint32_t first_extent; /* extent index + 1, 0 for none */
     uint32_t schema_generation;
-    uint64_t bytes; /* data + sync, as charged */
+    pinti_a64 xbytes; /* data + sync, as charged; grows with added columns */
     uint64_t created_ns;
-    uint64_t reserved[8];
+    uint64_t metadata_off;   /* data segment, 64-byte aligned; of no meaning without bytes */
+    uint64_t metadata_bytes; /* 0: none */
+    uint64_t moved_to; /* DYING, its columns were added to this table: generation << 32 | index + 1;
+                          0: not so */
+    uint64_t reserved[5];
 } pinti_table_rec;
 
 /* One column. Constant while its table is not FREE, but for death. */
@@ -152,10 +158,15 @@ typedef struct pinti_column_rec {
     uint64_t dict_offsets_off; /* (n_categories + 1) int64 */
     uint64_t n_categories;     /* room */
     /* offsets into the sync segment */
-    uint64_t words_off; /* n_chunks chunk words (host/word.h) */
-    uint64_t state_off; /* pinti_column_state */
-    uint64_t zone[8];   /* 63 bytes, zero padded */
-    uint64_t reserved[10];
+    uint64_t words_off;    /* n_chunks chunk words (host/word.h) */
+    uint64_t state_off;    /* pinti_column_state */
+    uint64_t zone[8];      /* 63 bytes, zero padded */
+    uint64_t metadata_off; /* as in pinti_table_rec */
+    uint64_t metadata_bytes;
+    uint64_t reserved[6];
+    /* first of columns added together: their sync block, which came with them; else 0 */
+    uint64_t block_off;
+    uint64_t block_bytes;
 } pinti_column_rec;
 
 #define PINTI_NO_BUFFER UINT64_MAX
@@ -317,9 +328,13 @@ _Static_assert(offsetof(pinti_catalog_header, next_session_id) == 192, "layout 1
 _Static_assert(sizeof(pinti_table_rec) == 512, "layout 1");
 _Static_assert(offsetof(pinti_table_rec, xname) == 16, "layout 1: short names in the first line");
 _Static_assert(offsetof(pinti_table_rec, id) == 272, "layout 1");
+_Static_assert(offsetof(pinti_table_rec, xn_columns) == 340, "layout 1");
+_Static_assert(offsetof(pinti_table_rec, xbytes) == 432, "layout 1");
 _Static_assert(sizeof(pinti_column_rec) == 512, "layout 1");
 _Static_assert(offsetof(pinti_column_rec, validity_off) == 296, "layout 1");
+_Static_assert(offsetof(pinti_table_rec, metadata_off) == 448, "layout 1: reserved before");
 _Static_assert(offsetof(pinti_column_rec, words_off) == 352, "layout 1");
+_Static_assert(offsetof(pinti_column_rec, metadata_off) == 432, "layout 1: reserved before");
 _Static_assert(sizeof(pinti_job_rec) == 512, "layout 1");
 _Static_assert(offsetof(pinti_job_rec, undo_off) == 304, "layout 1");
 _Static_assert(sizeof(pinti_extent) == 32, "layout 1");
@@ -387,6 +402,42 @@ static inline pinti_a8 *pinti_cat_slabs(void *catalog)
 static inline pinti_column_rec *pinti_cat_columns(void *catalog)
 {
     return (pinti_column_rec *)(void *)((char *)catalog + PINTI_CAT_COLUMNS_OFF);
+}
+
+/* Records of run 1, 2, ... of a table's columns: 16, 64, ... 65536, whatever is added, so that
+ * single columns fill a run before the next is taken. */
+static inline uint32_t pinti_run_room(uint32_t run)
+{
+    return PINTI_RUN_COLUMNS_MIN / 4 << 2 * run;
+}
+
+/* Where the record of a column is, by its position in the schema, also of one that is only being
+ * added. NULL: it cannot be. */
+static inline pinti_column_rec *pinti_cat_column_place(void *catalog, const pinti_table_rec *table,
+                                                       uint32_t column)
+{
+    for (uint32_t run = 0; run < PINTI_COLUMN_RUNS; run++) {
+        const uint32_t first = table->runs[run].first;
+        const uint32_t count = table->runs[run].count;
+        if (column < count) {
+            return first < PINTI_COLUMNS_MAX && column < PINTI_COLUMNS_MAX - first
+                       ? &pinti_cat_columns(catalog)[first + column]
+                       : NULL;
+        }
+        column -= count;
+    }
+    return NULL;
+}
+
+/* Record of a column, or NULL: there is none, or it cannot be. The one way to walk a table's
+ * columns. */
+static inline pinti_column_rec *pinti_cat_column(void *catalog, const pinti_table_rec *table,
+                                                 uint32_t column)
+{
+    /* acquire: pairs with the release store that added the column; run and record are complete */
+    return column < pinti_load32_acquire(&table->xn_columns)
+               ? pinti_cat_column_place(catalog, table, column)
+               : NULL;
 }
 
 static inline pinti_a64 *pinti_slot_intents(void *slot)

@@ -34,7 +34,7 @@ struct request {
 
 /* ---- plain claims ---------------------------------------------------------------------------- */
 
-static void fill_plain(const struct request *request, uint32_t intent)
+static void fill_plain(const struct request *request)
 {
     pinti_table_desc *table = request->table->desc;
     *request->lease = (pinti_lease){
@@ -42,11 +42,9 @@ static void fill_plain(const struct request *request, uint32_t intent)
         .n_rows = pinti_chunk_rows_of(table, request->chunk),
         .chunk = request->chunk,
         .owner = table,
-        .process = table->pool->fork_word,
-        .intent = intent,
-        .n_columns = (uint16_t)request->n_columns,
+        .intent.n_columns = request->n_columns,
+        .process = pinti_fork_word32(),
         .kind = request->n_columns == 1 ? PINTI_LEASE_ONE : PINTI_LEASE_PLAIN,
-        .use = (uint8_t)request->use,
     };
 }
 
@@ -58,36 +56,37 @@ static uint32_t note_intent(const pinti_table_desc *table, uint32_t column, uint
 
 /* The table was frozen while its chunk was being claimed. */
 __attribute__((noinline, cold)) static void
-take_back(const pinti_table_desc *table, pinti_a64 *word, uint64_t claimed, uint32_t intent)
+take_back(const pinti_table_desc *table, pinti_a64 *word, uint64_t claimed, pinti_a64 *intent)
 {
     (void)pinti_chunk_unclaim(word, claimed);
     pinti_bell_ring(table->bell);
-    pinti_intent_clear(table->pool, intent);
+    pinti_intent_clear_entry(intent);
 }
 
-/* One column: the fast path. */
+/* One column. */
 static enum pinti_claim claim_one(struct request *request)
 {
     const pinti_table_desc *table = request->table->desc;
     const uint32_t column = request->sorted[0];
-    const uint32_t intent = note_intent(table, column, request->chunk);
+    pinti_a64 *intent = pinti_intent_entry(table->pool, note_intent(table, column, request->chunk));
     PINTI_CRASHPOINT(LEASE_INTENT);
+    pinti_a64 *at = &pinti_column_desc_at(table, column)->words[request->chunk];
     uint64_t word;
-    const enum pinti_claim claim =
-        pinti_chunk_claim(&table->columns[column].words[request->chunk], table->pool->session_index,
-                          false, request->use == PINT_OUT, false, &word);
+    const enum pinti_claim claim = pinti_chunk_claim(at, table->pool->session_index, false,
+                                                     request->use == PINT_OUT, false, &word);
     if (__builtin_expect(claim != PINTI_CLAIMED, 0)) {
-        pinti_intent_clear(table->pool, intent);
+        pinti_intent_clear_entry(intent);
         return claim;
     }
-    if (pinti_table_is_frozen_after_claim(table)) {
-        take_back(table, &table->columns[column].words[request->chunk], word, intent);
+    if (pinti_table_is_frozen_after_claim(table->rec)) {
+        take_back(table, at, word, intent);
         return PINTI_CLAIM_FROZEN;
     }
     PINTI_CRASHPOINT(LEASE_CLAIMED);
-    fill_plain(request, intent);
+    fill_plain(request);
     request->lease->word = word;
-    request->lease->u.word_at = &table->columns[column].words[request->chunk];
+    request->lease->intent.entry = intent;
+    request->lease->u.word_at = at;
     return PINTI_CLAIMED;
 }
 
@@ -97,7 +96,8 @@ static void unclaim_parts(const struct request *request, uint32_t n)
     const pinti_table_desc *table = request->table->desc;
     while (n-- > 0) {
         const struct pinti_lease_part *part = &request->parts[n];
-        (void)pinti_chunk_unclaim(&table->columns[part->column].words[request->chunk], part->word);
+        (void)pinti_chunk_unclaim(&pinti_column_desc_at(table, part->column)->words[request->chunk],
+                                  part->word);
         pinti_intent_clear(table->pool, part->reserved);
     }
     pinti_bell_ring(table->bell);
@@ -113,8 +113,8 @@ static enum pinti_claim claim_several(struct request *request, uint32_t *out_fai
         part->column = request->sorted[i];
         part->reserved = note_intent(table, part->column, request->chunk);
         const enum pinti_claim claim = pinti_chunk_claim(
-            &table->columns[part->column].words[request->chunk], pool->session_index, false,
-            request->use == PINT_OUT, false, &part->word);
+            &pinti_column_desc_at(table, part->column)->words[request->chunk], pool->session_index,
+            false, request->use == PINT_OUT, false, &part->word);
         if (claim == PINTI_CLAIMED) {
             PINTI_CRASHPOINT(LEASE_PART_CLAIMED);
             continue;
@@ -124,13 +124,13 @@ static enum pinti_claim claim_several(struct request *request, uint32_t *out_fai
         unclaim_parts(request, i);
         return claim;
     }
-    if (pinti_table_is_frozen_after_claim(table)) {
+    if (pinti_table_is_frozen_after_claim(table->rec)) {
         *out_failed = request->parts[0].column;
         unclaim_parts(request, request->n_columns);
         return PINTI_CLAIM_FROZEN;
     }
     PINTI_CRASHPOINT(LEASE_CLAIMED);
-    fill_plain(request, PINTI_INTENT_NONE);
+    fill_plain(request);
     request->lease->u.parts = request->parts;
     return PINTI_CLAIMED;
 }
@@ -141,8 +141,8 @@ static enum pinti_claim peek_several(const struct request *request, uint32_t *ou
 {
     const pinti_table_desc *table = request->table->desc;
     for (uint32_t i = 0; i < request->n_columns; i++) {
-        const uint64_t word =
-            pinti_load64_seq(&table->columns[request->sorted[i]].words[request->chunk]);
+        const uint64_t word = pinti_load64_seq(
+            &pinti_column_desc_at(table, request->sorted[i])->words[request->chunk]);
         const uint32_t state = pinti_chunk_state(word);
         *out_failed = request->sorted[i];
         if (pinti_chunk_is_held(state)) {
@@ -193,8 +193,9 @@ static bool try_claim(void *context)
     if (claim != PINTI_CLAIM_TORN && claim != PINTI_CLAIM_AHEAD && claim != PINTI_CLAIM_FROZEN) {
         return false;
     }
-    request->status = pinti_claim_fail(claim, "claim", &request->table->desc->columns[failed],
-                                       request->chunk, request->err);
+    request->status =
+        pinti_claim_fail(claim, "claim", pinti_column_desc_at(request->table->desc, failed),
+                         request->chunk, request->err);
     return true;
 }
 
@@ -205,11 +206,11 @@ static pint_status sort_columns(struct request *request)
     for (uint32_t i = 0; i < request->n_columns; i++) {
         const pint_column *column = &request->columns[i];
         if (column->table == NULL || column->table->desc != request->table->desc ||
-            column->index >= request->table->desc->n_columns) {
+            column->index >= pinti_load32_acquire(&request->table->desc->xn_columns)) {
             return pinti_fail(request->err, PINT_E_INVALID, 0,
                               "claim: columns of different tables");
         }
-        const pinti_column_desc *desc = &request->table->desc->columns[column->index];
+        const pinti_column_desc *desc = pinti_column_desc_of(column);
         if (desc->type == PINT_TEXT) {
             return pinti_fail(request->err, PINT_E_TYPE, 0,
                               "claim: text column '%s' cannot be written in place", desc->name);
@@ -282,9 +283,9 @@ claim_slow(const pint_column *columns, uint32_t n_columns, uint64_t chunk, uint3
     if (__builtin_expect(status == PINT_OK, 1)) {
         if (__builtin_expect(!try_claim(&request), 0)) {
             if (timeout_ms == 0) {
-                request.status =
-                    pinti_claim_fail(PINTI_CLAIM_BUSY, "claim",
-                                     &request.table->desc->columns[request.sorted[0]], chunk, err);
+                request.status = pinti_claim_fail(
+                    PINTI_CLAIM_BUSY, "claim",
+                    pinti_column_desc_at(request.table->desc, request.sorted[0]), chunk, err);
             } else {
                 status = pinti_wait(request.table->desc->pool, request.table->desc->bell, try_claim,
                                     &request, timeout_ms, true, "claim", err);
@@ -305,68 +306,74 @@ __attribute__((noinline, cold)) static pint_status refuse_frozen(pinti_lease *le
                                                                  pint_error *err)
 {
     lease->kind = PINTI_LEASE_VOID;
-    take_back(lease->owner, lease->u.word_at, lease->word, lease->intent);
+    take_back(lease->owner, lease->u.word_at, lease->word, lease->intent.entry);
     return pinti_fail(err, PINT_E_FROZEN, 0, "claim: the table is frozen");
 }
 
+enum fast { FAST_CLAIMED, FAST_FROZEN, FAST_NOT };
+
 /*
- * One free column without undo is the fast path: no call is made on it, whatever it does not expect
- * is left to claim_slow().
+ * The fast path: one free column, no undo, a place for the intent. No call is made on it, and what
+ * it needs of the column is in one cache line. FAST_NOT: nothing was done, whatever the reason is;
+ * claim_slow() finds out. The pool need not be entered: see pinti_intent_session().
  */
-pint_status pint_lease_claim(const pint_column *columns, uint32_t n_columns, uint64_t chunk,
-                             uint32_t use, int64_t timeout_ms, pint_lease *out_lease,
-                             pint_error *err)
+static inline enum fast claim_fast(const pint_column *column, uint64_t chunk, pinti_lease *lease)
 {
-    if (__builtin_expect(n_columns != 1 || (use != PINT_UPDATE && use != PINT_OUT) ||
-                             columns == NULL || out_lease == NULL || columns->table == NULL,
-                         0)) {
-        return claim_slow(columns, n_columns, chunk, use, timeout_ms, out_lease, err);
+    const pinti_column_desc *target = pinti_column_desc_claimable(column);
+    if (__builtin_expect(target == NULL || chunk >= target->n_chunks, 0)) {
+        return FAST_NOT;
     }
-    pinti_table_desc *desc = columns->table->desc;
-    pint_pool *pool = desc->pool;
-    const uint64_t process = pinti_load64_relaxed(pinti_fork_word);
-    if (__builtin_expect((columns->table->mode & PINT_WRITE) == 0 || chunk >= desc->n_chunks ||
-                             columns->index >= desc->n_columns ||
-                             process != pinti_load64_acquire(&pool->fork_word),
-                         0)) {
-        return claim_slow(columns, n_columns, chunk, use, timeout_ms, out_lease, err);
-    }
-    const pinti_column_desc *target = &desc->columns[columns->index];
+    const pint_pool *pool = target->pool;
     pinti_a64 *word = &target->words[chunk];
     uint64_t now = pinti_load64_acquire(word); /* acquire: pairs with pinti_chunk_commit() */
     const uint64_t not_free = 7ull << PINTI_CHUNK_STATE_SHIFT | PINTI_HOST_STALE;
-    if (__builtin_expect(target->type == PINT_TEXT || (now & not_free) != 0, 0)) {
-        return claim_slow(columns, n_columns, chunk, use, timeout_ms, out_lease, err);
-    }
-    const uint32_t intent = pinti_intent_note_fast(
-        pool, pinti_intent(PINTI_INTENT_LEASE, desc->index, columns->index, chunk));
-    if (__builtin_expect(intent == PINTI_INTENT_NONE, 0)) {
-        return claim_slow(columns, n_columns, chunk, use, timeout_ms, out_lease, err);
+    pinti_a64 *intent;
+    if (__builtin_expect((now & not_free) != 0 ||
+                             !pinti_intent_note_fast(
+                                 pool, target->intent | pinti_intent(0, 0, 0, chunk), &intent),
+                         0)) {
+        return FAST_NOT;
     }
     PINTI_CRASHPOINT(LEASE_INTENT);
     /* pinti_chunk_next() with state HELD: free, so holder and state bits of now are 0 */
     const uint64_t next = (now + (1ull << PINTI_CHUNK_SEQ_SHIFT)) | pool->held_bits;
     if (__builtin_expect(!pinti_cas64_seq(word, &now, next), 0)) { /* as in pinti_chunk_claim() */
-        pinti_store64_release(&pinti_slot_intents(pool->slot)[intent], 0);
-        return claim_slow(columns, n_columns, chunk, use, timeout_ms, out_lease, err);
+        pinti_intent_clear_entry(intent);
+        return FAST_NOT;
     }
     PINTI_CRASHPOINT(LEASE_CLAIMED);
-    pinti_lease *lease = (pinti_lease *)(void *)out_lease;
-    lease->first = chunk << desc->chunk_shift;
-    lease->n_rows = pinti_chunk_rows_of(desc, chunk);
+    const uint64_t first = chunk * target->chunk_rows;
+    const uint64_t left = target->n_rows - first;
+    lease->first = first;
+    lease->n_rows = left < target->chunk_rows ? left : target->chunk_rows;
     lease->chunk = chunk;
-    lease->owner = desc;
+    lease->owner = target->table;
     lease->word = next;
-    lease->process = process;
-    lease->intent = intent;
-    lease->n_columns = 1;
+    lease->intent.entry = intent;
+    lease->process = (uint32_t)pinti_intent_mine.session;
     lease->kind = PINTI_LEASE_ONE;
-    lease->use = (uint8_t)use;
     lease->u.word_at = word;
-    if (__builtin_expect(pinti_table_is_frozen_after_claim(desc), 0)) {
-        return refuse_frozen(lease, err);
+    return __builtin_expect(pinti_table_is_frozen_after_claim(target->table_rec), 0) ? FAST_FROZEN
+                                                                                     : FAST_CLAIMED;
+}
+
+pint_status pint_lease_claim(const pint_column *columns, uint32_t n_columns, uint64_t chunk,
+                             uint32_t use, int64_t timeout_ms, pint_lease *out_lease,
+                             pint_error *err)
+{
+    if (__builtin_expect(n_columns == 1 && (use == PINT_UPDATE || use == PINT_OUT) &&
+                             columns != NULL && out_lease != NULL,
+                         1)) {
+        pinti_lease *lease = (pinti_lease *)(void *)out_lease;
+        const enum fast fast = claim_fast(columns, chunk, lease);
+        if (__builtin_expect(fast == FAST_CLAIMED, 1)) {
+            return PINT_OK;
+        }
+        if (fast == FAST_FROZEN) {
+            return refuse_frozen(lease, err);
+        }
     }
-    return PINT_OK;
+    return claim_slow(columns, n_columns, chunk, use, timeout_ms, out_lease, err);
 }
 
 /* ---- end ------------------------------------------------------------------------------------- */
@@ -379,7 +386,7 @@ static bool end_plain(const pinti_lease *lease, enum lease_end how)
 {
     pinti_table_desc *table = lease->owner;
     pint_pool *pool = table->pool;
-    bool is_held = lease->process == pinti_load64_relaxed(pinti_fork_word);
+    bool is_held = lease->process == pinti_fork_word32();
     if (!is_held) {
         return false; /* of the process before fork(): its intents are not in this slot */
     }
@@ -389,12 +396,12 @@ static bool end_plain(const pinti_lease *lease, enum lease_end how)
                                     : pinti_chunk_tear(word, lease->word);
         PINTI_CRASHPOINT(LEASE_COMMITTED);
         pinti_bell_ring(table->bell);
-        pinti_intent_clear(pool, lease->intent);
+        pinti_intent_clear_entry(lease->intent.entry);
         return is_held;
     }
-    for (uint32_t i = 0; i < lease->n_columns; i++) {
+    for (uint32_t i = 0; i < lease->intent.n_columns; i++) {
         const struct pinti_lease_part *part = &lease->u.parts[i];
-        pinti_a64 *word = &table->columns[part->column].words[lease->chunk];
+        pinti_a64 *word = &pinti_column_desc_at(table, part->column)->words[lease->chunk];
         const bool is_part_held = how == END_COMMIT ? pinti_chunk_commit(word, part->word)
                                                     : pinti_chunk_tear(word, part->word);
         is_held = is_held && is_part_held;
@@ -402,7 +409,7 @@ static bool end_plain(const pinti_lease *lease, enum lease_end how)
     }
     PINTI_CRASHPOINT(LEASE_COMMITTED);
     pinti_bell_ring(table->bell);
-    for (uint32_t i = 0; i < lease->n_columns; i++) {
+    for (uint32_t i = 0; i < lease->intent.n_columns; i++) {
         pinti_intent_clear(pool, lease->u.parts[i].reserved);
     }
     return is_held;
@@ -416,7 +423,6 @@ __attribute__((noinline, cold)) static pint_status end(pint_lease *lease, enum l
     }
     pinti_lease *mine = (pinti_lease *)(void *)lease;
     bool is_held = false;
-    bool is_final;
     if (mine->kind == PINTI_LEASE_PLAIN || mine->kind == PINTI_LEASE_ONE) {
         pinti_table_desc *table = mine->owner;
         if (pinti_load64_relaxed(pinti_fork_word) == table->pool->fork_word) {
@@ -429,7 +435,7 @@ __attribute__((noinline, cold)) static pint_status end(pint_lease *lease, enum l
         pinti_job_desc *set = mine->owner;
         if (pinti_load64_relaxed(pinti_fork_word) == set->pool->fork_word) {
             is_held = how == END_COMMIT ? pinti_job_commit(set, mine)
-                                        : pinti_job_abandon(set, mine, false, &is_final);
+                                        : pinti_job_abandon(set, mine, PINTI_ABANDON_FREELY);
         }
     } else {
         return pinti_fail(err, PINT_E_INVALID, 0, "%s: not a held lease", operation);
@@ -447,7 +453,7 @@ __attribute__((noinline, cold)) static pint_status commit_and_ring(pinti_lease *
 {
     const pinti_table_desc *table = lease->owner;
     pinti_bell_ring_slow(table->bell);
-    pinti_intent_clear(table->pool, lease->intent);
+    pinti_intent_clear_entry(lease->intent.entry);
     return PINT_OK;
 }
 
@@ -456,7 +462,7 @@ pint_status pint_lease_commit(pint_lease *lease, pint_error *err)
     pinti_lease *mine = (pinti_lease *)(void *)lease;
     /* the fast path: what end() does, without calls */
     if (__builtin_expect(mine == NULL || mine->kind != PINTI_LEASE_ONE ||
-                             pinti_load64_relaxed(pinti_fork_word) != mine->process ||
+                             pinti_fork_word32() != mine->process ||
                              !pinti_chunk_commit(mine->u.word_at, mine->word),
                          0)) {
         return end(lease, END_COMMIT, "commit", err);
@@ -468,7 +474,7 @@ pint_status pint_lease_commit(pint_lease *lease, pint_error *err)
     if (__builtin_expect((pinti_load32_seq(&table->bell->xbell) & PINTI_BELL_ASLEEP) != 0, 0)) {
         return commit_and_ring(mine);
     }
-    pinti_intent_clear(table->pool, mine->intent);
+    pinti_intent_clear_entry(mine->intent.entry);
     return PINT_OK;
 }
 

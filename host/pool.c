@@ -295,7 +295,8 @@ static void take_over_references(pint_pool *pool, void *slot)
 static void number_session(pint_pool *pool)
 {
     static pinti_a64 n_sessions;
-    pool->serial = pinti_add64_relaxed(&n_sessions, 1) + 1; /* relaxed: only a number */
+    /* relaxed: only a number; the low half is left free, see pinti_intent_session() */
+    pinti_store64_relaxed(&pool->serial, (pinti_add64_relaxed(&n_sessions, 1) + 1) << 32);
     pool->held_bits = (uint64_t)pool->session_index << PINTI_CHUNK_HOLDER_SHIFT |
                       (uint64_t)PINTI_CHUNK_HELD << PINTI_CHUNK_STATE_SHIFT | PINTI_HOST_STALE;
 }
@@ -335,6 +336,7 @@ pint_status pinti_pool_init(pint_pool *pool, pint_error *err)
     pool->job_gens = sparse_array(PINTI_JOBS_MAX * sizeof(*pool->job_gens));
     (void)pthread_mutex_init(&pool->lock, NULL);
     (void)pthread_mutex_init(&pool->fork_lock, NULL);
+    (void)pthread_mutex_init(&pool->dict_lock, NULL);
     if (pool->tables == NULL || pool->heads == NULL || pool->jobs == NULL ||
         pool->job_gens == NULL) {
         pinti_pool_done(pool);
@@ -374,4 +376,5 @@ void pinti_pool_done(pint_pool *pool)
     pool->fork_job_refs = NULL;
     (void)pthread_mutex_destroy(&pool->lock);
     (void)pthread_mutex_destroy(&pool->fork_lock);
+    (void)pthread_mutex_destroy(&pool->dict_lock);
 }

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "host/interrupt.h"
 #include "host/layout.h"
 #include "pintable/job.h"
 
@@ -65,8 +66,11 @@ struct pint_pool {
 
     /* ---- this process ---- */
     pinti_a64 fork_word;  /* *pinti_fork_word when the session was made; see host/fork.h */
+    pinti_a64 serial;     /* << 32: no other session of this process has or had it */
+    uint64_t held_bits;   /* what a plain claim puts into a chunk word beside seq and mask */
     pthread_mutex_t lock; /* descriptor tables; taken after fork_lock */
     pthread_mutex_t fork_lock;
+    pthread_mutex_t dict_lock; /* indexes of categories, host/dict.c; the last one to be taken */
     struct pinti_table_entry *tables;    /* [PINTI_TABLES_MAX] by index: what is cached; sparse */
     struct pinti_table_head *heads;      /* [PINTI_TABLE_HEADS_MAX], sparse, used from the start */
     struct pinti_table_head *free_heads; /* under lock */
@@ -75,8 +79,6 @@ struct pint_pool {
     pinti_a32 *job_gens;
     _Atomic uint32_t intent_hint; /* where the next free intent may be */
     pinti_a32 n_lease_sets;       /* of all its tables; changed under lock */
-    uint64_t serial;              /* no other session of this process has or had it */
-    uint64_t held_bits; /* what a plain claim puts into a chunk word beside seq and mask */
 
     /* slot references as they were at fork(), taken by the prepare handler; for rejoin */
     uint64_t *fork_table_refs; /* [n_fork_tables] reference words */
@@ -107,21 +109,42 @@ pint_status pinti_pool_init(pint_pool *pool, pint_error *err);
 void pinti_pool_done(pint_pool *pool);
 
 /* The word of this process: another one after fork() (host/fork.c). */
-extern const pinti_a64 *pinti_fork_word;
+extern const pinti_a64 *pinti_fork_word __attribute__((visibility("hidden")));
+
+/* Its low half, which tells a process from its ancestors up to 2^32 forks back. */
+static inline uint32_t pinti_fork_word32(void)
+{
+    return (uint32_t)pinti_load64_relaxed(pinti_fork_word); /* relaxed: as in pinti_pool_enter() */
+}
 
 pint_status pinti_pool_enter_slow(pint_pool *pool, pint_error *err);
+
+/* Was the session made by this process? */
+static inline bool pinti_pool_is_entered(const pint_pool *pool)
+{
+    /* relaxed: the word changes only by fork(), seen by the child's first thread; acquire: a slot
+     * that a sibling thread has just rejoined with; pairs with pinti_pool_enter_slow() */
+    return __builtin_expect(
+        pinti_load64_relaxed(pinti_fork_word) == pinti_load64_acquire(&pool->fork_word), 1);
+}
 
 /* The session may be used: same process as at join, else rejoin. One load when all is well. Every
  * call that touches the slot or claims anything starts with it. */
 static inline pint_status pinti_pool_enter(pint_pool *pool, pint_error *err)
 {
-    /* relaxed: the word changes only by fork(), seen by the child's first thread; acquire: a slot
-     * that a sibling thread has just rejoined with; pairs with pinti_pool_enter_slow() */
-    if (__builtin_expect(
-            pinti_load64_relaxed(pinti_fork_word) == pinti_load64_acquire(&pool->fork_word), 1)) {
+    return pinti_pool_is_entered(pool) ? PINT_OK : pinti_pool_enter_slow(pool, err);
+}
+
+/* The same for calls that close something and cannot tell that they were interrupted. */
+static inline pint_status pinti_pool_enter_to_close(pint_pool *pool)
+{
+    if (pinti_pool_is_entered(pool)) {
         return PINT_OK;
     }
-    return pinti_pool_enter_slow(pool, err);
+    pinti_interrupt_hold();
+    const pint_status status = pinti_pool_enter_slow(pool, NULL);
+    pinti_interrupt_release();
+    return status;
 }
 
 /* R11: count one more, or one less, reference of this session on (index, generation). refs: the

@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Reading while others write, without a lease (R6, models: opt.pml).
+ * Reading while others write, without a lease (R6).
  *
  *   reader                                        writer
  *   1 word: no holder, clean (acquire)            a claim: word changes (seq)
- *   2 copy the bytes, each load acquire           b stores
+ *   2 read the bytes                              b stores
  *   3 word again: wholly unchanged?               c commit: word changes (release)
  *
- * The loads of 2 are acquire so that 3 cannot come before them; on x86 that costs nothing. A copy
- * that mixes old and new bytes fails in 3, since seq moves at the claim and at every end of a hold.
+ * A read that mixes old and new bytes fails in 3, since seq moves at the claim and at every end of
+ * a hold. What must not happen is that a load of 2 is done after 3.
+ *
+ * pint_column_read() makes the loads of 2 itself: each is an acquire load, and nothing comes before
+ * an acquire load that stands after it. On x86 that costs nothing.
+ *
+ * Between pint_column_read_begin() and pint_column_read_end() they are the caller's, and plain. So
+ * 3 has to wait for them:
+ *   - where the words may be written, 3 swaps the word for itself, seq. A swap is a store, too, and
+ *     releases: loads before it stay before it. If it succeeds, a writer's claim comes after it in
+ *     the order of the word, and so do the writer's stores.
+ *   - in a pool joined read-only, 3 can only load. x86-64 keeps loads in their order (TSO), so
+ * there an acquire load is enough, behind a barrier that binds the compiler alone. Other processors
+ *     may do a plain load of 2 after it: PINT_E_UNSUPPORTED.
  */
 
 #include <inttypes.h>
@@ -55,6 +67,13 @@ static void copy_bits(uint8_t *out, uint64_t to, const uint8_t *from, uint64_t f
     }
 }
 
+/* No holder, neither torn nor to be restored, and the newest bytes are in host memory. */
+static bool is_readable(uint64_t word)
+{
+    return pinti_chunk_state(word) == PINTI_CHUNK_CLEAN && pinti_chunk_holder(word) == 0 &&
+           (word & PINTI_HOST_STALE) == 0;
+}
+
 static pint_status refuse(const pinti_column_desc *column, uint64_t chunk, uint64_t word,
                           pint_error *err)
 {
@@ -74,8 +93,7 @@ static pint_status read_chunk(const pint_column *column, uint64_t chunk, uint64_
 {
     const pinti_column_desc *desc = pinti_column_desc_of(column);
     const uint64_t before = pinti_load64_acquire(&desc->words[chunk]);
-    if (pinti_chunk_state(before) != PINTI_CHUNK_CLEAN || pinti_chunk_holder(before) != 0 ||
-        (before & PINTI_HOST_STALE) != 0) {
+    if (!is_readable(before)) {
         return refuse(desc, chunk, before, err);
     }
     if (desc->row_bytes != 0) {
@@ -131,4 +149,81 @@ pint_status pint_column_read(const pint_column *column, uint64_t first, uint64_t
         done += n;
     }
     return PINT_OK;
+}
+
+/* ---- in place -------------------------------------------------------------------------------- */
+
+/* The compiler moves no load or store over this. It does not bind the processor. */
+#define COMPILER_BARRIER() __asm__("" ::: "memory")
+
+static pint_status check_chunk(const pint_column *column, uint64_t chunk, const char *operation,
+                               pint_error *err)
+{
+    if (column == NULL) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "%s: NULL argument", operation);
+    }
+    if (chunk >= column->table->desc->n_chunks) {
+        return pinti_fail(err, PINT_E_RANGE, 0, "%s: chunk %" PRIu64 " of %u in column '%s'",
+                          operation, chunk, column->table->desc->n_chunks,
+                          pinti_column_desc_of(column)->name);
+    }
+    return PINT_OK;
+}
+
+pint_status pint_column_read_begin(const pint_column *column, uint64_t chunk, uint64_t *out_stamp,
+                                   pint_error *err)
+{
+    const pint_status status = check_chunk(column, chunk, "read", err);
+    if (status != PINT_OK || out_stamp == NULL) {
+        return status != PINT_OK ? status
+                                 : pinti_fail(err, PINT_E_INVALID, 0, "read: NULL argument");
+    }
+    const pinti_column_desc *desc = pinti_column_desc_of(column);
+    /* acquire: the caller's loads come after; pairs with the commit */
+    const uint64_t word = pinti_load64_acquire(&desc->words[chunk]);
+    if (!is_readable(word)) {
+        return refuse(desc, chunk, word, err);
+    }
+    *out_stamp = word;
+    return PINT_OK;
+}
+
+/* Step 3. False: this processor cannot do it in a pool joined read-only. */
+static bool look_again(const pint_column *column, uint64_t chunk, uint64_t stamp,
+                       bool *out_is_unchanged)
+{
+    pinti_a64 *word = &pinti_column_desc_of(column)->words[chunk];
+    if (column->table->desc->pool->writable) {
+        uint64_t now = stamp;
+        /* seq, hence release: the caller's loads come before; pairs with the next claim. A failure
+         * means that the word has changed. */
+        *out_is_unchanged = pinti_cas64_seq(word, &now, stamp);
+        return true;
+    }
+#if defined(__x86_64__)
+    COMPILER_BARRIER();
+    *out_is_unchanged = pinti_load64_acquire(word) == stamp;
+    return true;
+#else
+    return false;
+#endif
+}
+
+pint_status pint_column_read_end(const pint_column *column, uint64_t chunk, uint64_t stamp,
+                                 pint_error *err)
+{
+    const pint_status status = check_chunk(column, chunk, "read", err);
+    if (status != PINT_OK) {
+        return status;
+    }
+    bool is_unchanged = false;
+    /* A stamp that pint_column_read_begin() does not give is not swapped into the word. */
+    if (is_readable(stamp) && !look_again(column, chunk, stamp, &is_unchanged)) {
+        return pinti_fail(err, PINT_E_UNSUPPORTED, 0,
+                          "read: this processor reorders loads, and the pool was joined read-only");
+    }
+    return is_unchanged ? PINT_OK
+                        : pinti_fail(err, PINT_E_CHANGED, 0,
+                                     "read: chunk %" PRIu64 " of column '%s' changed meanwhile",
+                                     chunk, pinti_column_desc_of(column)->name);
 }

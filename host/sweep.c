@@ -53,17 +53,7 @@ static const pinti_job_rec *job_at(const pinti_sweep_view *view, uint32_t index)
 static const pinti_column_rec *column_at(const pinti_sweep_view *view, const pinti_table_rec *table,
                                          uint32_t column)
 {
-    for (uint32_t run = 0; run < PINTI_COLUMN_RUNS; run++) {
-        const uint32_t first = table->runs[run].first;
-        const uint32_t count = table->runs[run].count;
-        if (column < count) {
-            return first < PINTI_COLUMNS_MAX && column < PINTI_COLUMNS_MAX - first
-                       ? &pinti_cat_columns(view->catalog)[first + column]
-                       : NULL;
-        }
-        column -= count;
-    }
-    return NULL;
+    return pinti_cat_column(view->catalog, table, column);
 }
 
 /* Wake even if nobody seems to sleep: the dead may have cleared the bell without waking. */
@@ -305,7 +295,8 @@ static void sweep_table(const pinti_sweep_view *view, uint32_t index, uint32_t s
     if (table == NULL) {
         return;
     }
-    for (uint32_t c = 0; c < table->n_columns; c++) {
+    const uint32_t n_columns = pinti_load32_acquire(&table->xn_columns);
+    for (uint32_t c = 0; c < n_columns; c++) {
         const pinti_column_rec *column = column_at(view, table, c);
         if (column == NULL) {
             return;
@@ -360,7 +351,8 @@ uint64_t pinti_sweep_count_held(const pinti_sweep_view *view, void *slot, uint32
 int pinti_sweep_table_is_held(const pinti_sweep_view *view, uint32_t table_index)
 {
     const pinti_table_rec *table = table_at(view, table_index);
-    for (uint32_t c = 0; table != NULL && c < table->n_columns; c++) {
+    const uint32_t n_columns = table == NULL ? 0 : pinti_load32_acquire(&table->xn_columns);
+    for (uint32_t c = 0; c < n_columns; c++) {
         const pinti_column_rec *column = column_at(view, table, c);
         const pinti_a64 *words =
             column == NULL ? NULL : words_at(view, column->words_off, table->n_chunks);

@@ -16,9 +16,9 @@
 #include "host/table.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "host/catalog.h"
 #include "host/error.h"
@@ -48,11 +48,18 @@ static bool map_buffer(const pint_pool *pool, uint64_t off, uint64_t bytes, void
     return true;
 }
 
-static bool describe_column(const pinti_table_desc *desc, const pinti_column_rec *rec,
-                            pinti_column_desc *column)
+bool pinti_column_describe(pinti_table_desc *desc, uint32_t index, const pinti_column_rec *rec,
+                           pinti_column_desc *column)
 {
     const pint_pool *pool = desc->pool;
     const uint64_t rows = desc->rec->row_capacity;
+    column->pool = desc->pool;
+    column->table = desc;
+    column->table_rec = desc->rec;
+    column->intent = pinti_intent(PINTI_INTENT_LEASE, desc->index, index, 0);
+    column->n_rows = desc->n_rows;
+    column->chunk_rows = desc->chunk_rows;
+    column->n_chunks = desc->n_chunks;
     column->rec = rec;
     column->type = rec->type;
     column->row_bytes = rec->row_bytes;
@@ -86,6 +93,9 @@ static bool describe_column(const pinti_table_desc *desc, const pinti_column_rec
         !map_buffer(pool, rec->dict_offsets_off, (rec->n_categories + 1) * 8, &dict_offsets)) {
         return false;
     }
+    if (!pinti_metadata_map(pool, rec->metadata_off, rec->metadata_bytes, &column->metadata)) {
+        return false;
+    }
     const bool is_text = rec->type == PINT_TEXT;
     if ((values == NULL) != is_text || (offsets != NULL) != is_text ||
         (validity != NULL) != ((rec->flags & PINT_NULLABLE) != 0) ||
@@ -107,29 +117,21 @@ static uint64_t hash_name(const char *text)
     return pinti_name_set(&name, text) ? name.hash : 0;
 }
 
+/* The columns there are now; later ones go into blocks (host/column_block.c). */
 static bool describe_columns(pinti_table_desc *desc)
 {
-    const pinti_column_rec *records = pinti_cat_columns(desc->pool->catalog);
-    uint32_t n = 0;
-    for (uint32_t run = 0; run < PINTI_COLUMN_RUNS && n < desc->n_columns; run++) {
-        const uint32_t first = desc->rec->runs[run].first;
-        const uint32_t count = desc->rec->runs[run].count;
-        if (count > desc->n_columns - n || first > PINTI_COLUMNS_MAX ||
-            count > PINTI_COLUMNS_MAX - first) {
+    for (uint32_t n = 0; n < desc->n_first; n++) {
+        const pinti_column_rec *rec = pinti_cat_column(desc->pool->catalog, desc->rec, n);
+        if (rec == NULL || !pinti_column_describe(desc, n, rec, &desc->columns[n])) {
             return false;
         }
-        for (uint32_t i = 0; i < count; i++, n++) {
-            if (!describe_column(desc, &records[first + i], &desc->columns[n])) {
-                return false;
-            }
-            uint64_t at = hash_name(desc->columns[n].name);
-            while (desc->buckets[at & (desc->n_buckets - 1)] != 0) {
-                at++;
-            }
-            desc->buckets[at & (desc->n_buckets - 1)] = n + 1;
+        uint64_t at = hash_name(desc->columns[n].name);
+        while (desc->buckets[at & (desc->n_buckets - 1)] != 0) {
+            at++;
         }
+        desc->buckets[at & (desc->n_buckets - 1)] = n + 1;
     }
-    return n == desc->n_columns;
+    return true;
 }
 
 /* Under the pool's lock. NULL: there are too many. */
@@ -161,9 +163,7 @@ static void desc_free(pinti_table_desc *desc)
             desc->lease_sets = set->next;
             free(set);
         }
-        if (desc->operation_locks != NULL) {
-            (void)munmap(desc->operation_locks, (size_t)desc->n_columns * desc->n_chunks);
-        }
+        pinti_columns_free(desc);
         free(desc->buckets);
         free(desc);
     }
@@ -175,7 +175,8 @@ static pinti_table_desc *desc_new(pint_pool *pool, uint32_t index, uint32_t gene
 {
     const pinti_table_rec *rec = &pinti_cat_tables(pool->catalog)[index];
     pinti_table_desc *desc;
-    const uint32_t n_columns = rec->n_columns;
+    /* acquire: the columns below it are complete; pairs with the service adding some */
+    const uint32_t n_columns = pinti_load32_acquire(&rec->xn_columns);
     const uint64_t chunk_rows = rec->chunk_rows;
     if (n_columns == 0 || n_columns > PINTI_TABLE_COLUMNS_MAX || rec->n_rows > PINTI_ROWS_MAX ||
         chunk_rows < PINTI_CHUNK_ROWS_MIN || (chunk_rows & (chunk_rows - 1)) != 0 ||
@@ -208,10 +209,16 @@ static pinti_table_desc *desc_new(pint_pool *pool, uint32_t index, uint32_t gene
     desc->chunk_rows = chunk_rows;
     desc->chunk_shift = (uint32_t)__builtin_ctzll(chunk_rows);
     desc->n_chunks = rec->n_chunks;
-    desc->n_columns = n_columns;
+    desc->n_first = n_columns;
+    pinti_store32_relaxed(&desc->xn_columns, n_columns); /* the descriptor is published later */
     desc->head = head_take(pool);
     if (desc->buckets == NULL || desc->head == NULL) {
         (void)pinti_fail(err, PINT_E_NO_MEMORY, 0, "open: a table of %u columns", n_columns);
+        goto err_desc;
+    }
+    if (!pinti_metadata_map(pool, rec->metadata_off, rec->metadata_bytes, &desc->metadata)) {
+        (void)pinti_fail(err, PINT_E_CORRUPT, 0, "open: the metadata of table record %u cannot be",
+                         index);
         goto err_desc;
     }
     if (!describe_columns(desc)) {
@@ -346,23 +353,61 @@ static pint_status refuse_write(const pint_pool *pool, uint64_t gen_state, const
     return PINT_OK;
 }
 
-static enum pinti_lookup look_up(pint_pool *pool, const pinti_name *name, const char *text,
-                                 uint32_t *out_index, uint64_t *out_gen_state)
+/* Where a name is now; while names move for long, by asking the service. PINT_E_NOT_FOUND, or why
+ * it could not be asked. */
+static pint_status look_up(pint_pool *pool, const pinti_name *name, const char *text,
+                           uint32_t *out_index, uint64_t *out_gen_state, pint_error *err)
 {
     const enum pinti_lookup found =
         pinti_catalog_lookup(pool->catalog, name, out_index, out_gen_state);
-    if (found != PINTI_LOOKUP_UNSURE) {
-        return found;
+    if (__builtin_expect(found == PINTI_LOOKUP_FOUND, 1)) {
+        return PINT_OK;
+    }
+    if (found == PINTI_LOOKUP_MISS) {
+        return not_found(text, err);
     }
     uint32_t generation;
-    if (pool->ops->find_table(pool, text, out_index, &generation, NULL) != PINT_OK ||
-        *out_index >= PINTI_TABLES_MAX) {
-        return PINTI_LOOKUP_MISS;
+    const pint_status status = pool->ops->find_table(pool, text, out_index, &generation, err);
+    if (status != PINT_OK) {
+        return status == PINT_E_NOT_FOUND ? not_found(text, err) : status;
+    }
+    if (*out_index >= PINTI_TABLES_MAX) {
+        return not_found(text, err);
     }
     const uint64_t now =
         pinti_load64_acquire(&pinti_cat_tables(pool->catalog)[*out_index].xgen_state);
     *out_gen_state = (uint64_t)generation << 32 | (now & 0xffffffffu);
-    return PINTI_LOOKUP_FOUND;
+    return PINT_OK;
+}
+
+/* The handle of a table that was just referred to. The reference goes if there can be none. */
+static inline pint_status hand_out(pint_pool *pool, uint32_t index, uint32_t generation,
+                                   bool is_write, pint_table **out_table, pint_error *err)
+{
+    struct pinti_table_head *head = head_get(pool, index, generation, err);
+    if (__builtin_expect(head == NULL, 0)) {
+        (void)pinti_ref_drop(pinti_slot_tables(pool->slot), index, generation);
+        return err != NULL ? err->status : PINT_E_CORRUPT;
+    }
+    *out_table = &head->handles[is_write];
+    return PINT_OK;
+}
+
+/* No reference: PINT_OK when the opener is to look again. *n counts the tries. */
+static pint_status after_refusal(enum reference result, uint32_t index, int64_t *crossed_ms,
+                                 uint32_t *n, pint_error *err)
+{
+    if (result == STALE) {
+        return pinti_fail(err, PINT_E_STALE, 0, "open: the pool was replaced");
+    }
+    if (result == CROSSED) {
+        return pinti_ref_wait_for_sibling(crossed_ms)
+                   ? PINT_OK /* not a try */
+                   : pinti_fail(err, PINT_E_CORRUPT, 0,
+                                "open: the slot refers to another generation of table %u", index);
+    }
+    (*n)++; /* GONE: dropped or replaced between lookup and reference */
+    return PINT_OK;
 }
 
 pint_status pint_table_open(pint_pool *pool, const char *name, uint32_t mode,
@@ -385,11 +430,12 @@ pint_status pint_table_open(pint_pool *pool, const char *name, uint32_t mode,
                           PINTI_NAME_BYTES_MAX);
     }
     int64_t crossed_ms = 0;
-    for (uint32_t n = 0; n < OPEN_TRIES; n++) {
+    for (uint32_t n = 0; n < OPEN_TRIES;) {
         uint32_t index;
         uint64_t gen_state;
-        if (look_up(pool, &key, name, &index, &gen_state) != PINTI_LOOKUP_FOUND) {
-            return not_found(name, err);
+        status = look_up(pool, &key, name, &index, &gen_state, err);
+        if (__builtin_expect(status != PINT_OK, 0)) {
+            return status;
         }
         if (is_write) {
             status = refuse_write(pool, gen_state, name, err);
@@ -397,30 +443,79 @@ pint_status pint_table_open(pint_pool *pool, const char *name, uint32_t mode,
                 return status;
             }
         }
-        const uint32_t generation = pinti_gen_of(gen_state);
-        const enum reference result = refer(pool, index, generation);
+        const enum reference result = refer(pool, index, pinti_gen_of(gen_state));
         if (__builtin_expect(result == REFERRED, 1)) {
-            struct pinti_table_head *head = head_get(pool, index, generation, err);
-            if (__builtin_expect(head == NULL, 0)) {
-                (void)pinti_ref_drop(pinti_slot_tables(pool->slot), index, generation);
-                return err != NULL ? err->status : PINT_E_CORRUPT;
-            }
-            *out_table = &head->handles[is_write];
-            return PINT_OK;
+            return hand_out(pool, index, pinti_gen_of(gen_state), is_write, out_table, err);
         }
-        if (result == STALE) {
-            return pinti_fail(err, PINT_E_STALE, 0, "open: the pool was replaced");
+        status = after_refusal(result, index, &crossed_ms, &n, err);
+        if (status != PINT_OK) {
+            return status;
         }
-        if (result == CROSSED) {
-            if (!pinti_ref_wait_for_sibling(&crossed_ms)) {
-                return pinti_fail(err, PINT_E_CORRUPT, 0,
-                                  "open: the slot refers to another generation of table %u", index);
-            }
-            n--; /* not a try */
-        }
-        /* GONE: dropped or replaced between lookup and reference; look again */
     }
     return not_found(name, err);
+}
+
+/* A live table of this id. The id is read before there is a reference, so it is a hint; but a live
+ * table keeps id and index, so none that lives all the while is passed over. */
+static bool find_id(const pint_pool *pool, uint64_t id, uint32_t *out_index,
+                    uint64_t *out_gen_state)
+{
+    const uint32_t n = pinti_load32_acquire(&pool->header->xn_tables);
+    for (uint32_t i = 0; i < n && i < PINTI_TABLES_MAX; i++) {
+        const pinti_table_rec *rec = &pinti_cat_tables(pool->catalog)[i];
+        /* acquire: pairs with the release store of LIVE after the record was filled */
+        const uint64_t gen_state = pinti_load64_acquire(&rec->xgen_state);
+        if (pinti_state_of(gen_state) == PINTI_LIVE &&
+            pinti_load64_relaxed((const pinti_a64 *)(const void *)&rec->id) == id) {
+            *out_index = i;
+            *out_gen_state = gen_state;
+            return true;
+        }
+    }
+    return false;
+}
+
+pint_status pint_table_open_id(pint_pool *pool, uint64_t table_id, uint32_t mode,
+                               pint_table **out_table, pint_error *err)
+{
+    if (pool == NULL || out_table == NULL) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "open: NULL argument");
+    }
+    const bool is_write = (mode & PINT_WRITE) != 0;
+    if (mode == 0 || (mode & ~(PINT_READ | PINT_WRITE)) != 0) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "open: mode %u", mode);
+    }
+    pint_status status = pinti_pool_enter(pool, err);
+    char shown[32];
+    (void)snprintf(shown, sizeof(shown), "id %" PRIu64, table_id);
+    int64_t crossed_ms = 0;
+    for (uint32_t n = 0; status == PINT_OK && n < OPEN_TRIES;) {
+        uint32_t index;
+        uint64_t gen_state;
+        if (!find_id(pool, table_id, &index, &gen_state)) {
+            break;
+        }
+        status = is_write ? refuse_write(pool, gen_state, shown, err) : PINT_OK;
+        if (status != PINT_OK) {
+            return status;
+        }
+        const uint32_t generation = pinti_gen_of(gen_state);
+        const enum reference result = refer(pool, index, generation);
+        if (result == REFERRED) {
+            /* behind the reference the record stands still */
+            if (pinti_cat_tables(pool->catalog)[index].id == table_id) {
+                return hand_out(pool, index, generation, is_write, out_table, err);
+            }
+            (void)pinti_ref_drop(pinti_slot_tables(pool->slot), index, generation);
+            after_drop(pool, index, generation);
+            n++;
+            continue;
+        }
+        status = after_refusal(result, index, &crossed_ms, &n, err);
+    }
+    return status != PINT_OK ? status
+                             : pinti_fail(err, PINT_E_NOT_FOUND, 0,
+                                          "open: no live table in the pool has %s", shown);
 }
 
 pint_status pinti_table_adopt(pint_pool *pool, uint32_t index, uint32_t generation, uint32_t mode,
@@ -448,7 +543,7 @@ void pint_table_close(pint_table *table)
     }
     const struct pinti_table_head *head = pinti_table_head_of(table);
     pint_pool *pool = head->pool;
-    if (pinti_pool_enter(pool, NULL) != PINT_OK) {
+    if (pinti_pool_enter_to_close(pool) != PINT_OK) {
         return; /* a forked child without a session holds no references */
     }
     const uint32_t index = head->index;
@@ -459,6 +554,11 @@ void pint_table_close(pint_table *table)
 }
 
 /* ---- facts ----------------------------------------------------------------------------------- */
+
+uint64_t pint_table_id(const pint_table *table)
+{
+    return table->desc->rec->id;
+}
 
 uint32_t pinti_table_index(const pint_table *table)
 {
@@ -500,7 +600,12 @@ uint64_t pint_table_rows(const pint_table *table)
 
 uint32_t pint_table_columns(const pint_table *table)
 {
-    return table->desc->n_columns;
+    pinti_table_desc *desc = table->desc;
+    /* relaxed: compared only; acquire below, when it is handed out */
+    if (pinti_load32_relaxed(&desc->xn_columns) != pinti_load32_acquire(&desc->rec->xn_columns)) {
+        (void)pinti_columns_extend(desc, NULL); /* without memory: fewer than there are */
+    }
+    return pinti_load32_acquire(&desc->xn_columns);
 }
 
 uint64_t pint_table_chunk_rows(const pint_table *table)
@@ -515,7 +620,7 @@ uint64_t pint_table_chunks(const pint_table *table)
 
 uint64_t pint_table_bytes(const pint_table *table)
 {
-    return table->desc->rec->bytes;
+    return pinti_load64_relaxed(&table->desc->rec->xbytes); /* relaxed: a number for people */
 }
 
 int pint_table_is_frozen(const pint_table *table)
@@ -538,44 +643,4 @@ int pint_table_is_writable(const pint_table *table)
 pint_pool *pint_table_pool(const pint_table *table)
 {
     return table->desc->pool;
-}
-
-/* ---- pool facts that need the catalog only --------------------------------------------------- */
-
-uint64_t pint_pool_session(pint_pool *pool)
-{
-    if (pool == NULL || pinti_pool_enter(pool, NULL) != PINT_OK) {
-        return 0;
-    }
-    return pool->session_id;
-}
-
-const char *pint_pool_address(const pint_pool *pool)
-{
-    return pool->address;
-}
-
-pint_status pint_pool_next_table(pint_pool *pool, uint64_t *cursor, char *out_name, pint_error *err)
-{
-    if (pool == NULL || cursor == NULL || out_name == NULL) {
-        return pinti_fail(err, PINT_E_INVALID, 0, "next table: NULL argument");
-    }
-    uint32_t n = pinti_load32_acquire(&pool->header->xn_tables);
-    if (n > PINTI_TABLES_MAX) {
-        n = PINTI_TABLES_MAX;
-    }
-    for (; *cursor < n; (*cursor)++) {
-        const pinti_table_rec *rec = &pinti_cat_tables(pool->catalog)[*cursor];
-        const uint64_t state = pinti_load64_acquire(&rec->xgen_state);
-        if (pinti_state_of(state) != PINTI_LIVE) {
-            continue;
-        }
-        for (uint32_t i = 0; i < OPEN_TRIES; i++) {
-            if (pinti_catalog_read_name(rec, out_name)) {
-                (*cursor)++;
-                return PINT_OK;
-            }
-        }
-    }
-    return pinti_fail(err, PINT_E_NOT_FOUND, 0, "next table: no further table");
 }

@@ -13,12 +13,20 @@
 #include <unistd.h>
 
 #include "host/error.h"
+#include "host/interrupt.h"
 
 int64_t pinti_now_ms(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 static void wake_all(pinti_bell *bell)
@@ -54,11 +62,13 @@ static uint32_t announce(pinti_bell *bell)
            PINTI_BELL_ASLEEP;
 }
 
-static void sleep_on(pinti_bell *bell, uint32_t as_kept, int64_t ms)
+/* Wakes, times out, is ended by a signal, or finds the bell rung: each means "look again". True: it
+ * was a signal. */
+static bool sleep_on(pinti_bell *bell, uint32_t as_kept, int64_t ms)
 {
     const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
-    /* wakes, times out, is interrupted, or finds the bell rung: each means "look again" */
-    (void)syscall(SYS_futex, &bell->xbell, FUTEX_WAIT, as_kept, &time, NULL, 0);
+    return syscall(SYS_futex, &bell->xbell, FUTEX_WAIT, as_kept, &time, NULL, 0) != 0 &&
+           errno == EINTR;
 }
 
 pint_status pinti_wait(pint_pool *pool, pinti_bell *bell, pinti_condition condition, void *context,
@@ -68,13 +78,13 @@ pint_status pinti_wait(pint_pool *pool, pinti_bell *bell, pinti_condition condit
     if (condition(context)) {
         return PINT_OK;
     }
-    const int64_t start = pinti_now_ms();
-    int64_t next_look = start + PINTI_WAIT_SLICE_MS;
+    const int64_t start = now_us();
+    int64_t next_look = pinti_now_ms() + PINTI_WAIT_SLICE_MS;
+    int64_t next_question = pinti_now_ms() + PINTI_INTERRUPT_MS;
     for (;;) {
-        const int64_t now = pinti_now_ms();
-        int64_t slice = PINTI_WAIT_SLICE_MS;
+        int64_t slice = pinti_has_interrupt() ? PINTI_INTERRUPT_MS : PINTI_WAIT_SLICE_MS;
         if (timeout_ms >= 0) {
-            const int64_t left = timeout_ms - (now - start);
+            const int64_t left = timeout_ms - (now_us() - start) / 1000; /* rounded up */
             if (left <= 0) {
                 return pinti_fail(err, PINT_E_TIMEOUT, 0, "%s: nothing within %" PRId64 " ms",
                                   operation, timeout_ms);
@@ -85,9 +95,16 @@ pint_status pinti_wait(pint_pool *pool, pinti_bell *bell, pinti_condition condit
         if (condition(context)) {
             return PINT_OK;
         }
-        sleep_on(bell, as_kept, slice);
+        const bool was_signal = sleep_on(bell, as_kept, slice);
         if (condition(context)) {
             return PINT_OK;
+        }
+        /* not after every wake-up: a busy table wakes us thousands of times a second */
+        if (was_signal || pinti_now_ms() >= next_question) {
+            if (pinti_is_interrupted()) {
+                return pinti_fail_interrupted(operation, err);
+            }
+            next_question = pinti_now_ms() + PINTI_INTERRUPT_MS;
         }
         if (need_service && pinti_now_ms() >= next_look) {
             const pint_status status = pool->ops->alive(pool, err);

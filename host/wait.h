@@ -15,7 +15,8 @@
  * The bit is cleared before the wake, and a committer that dies between the two is made up for by
  * the sweep, which rings every table the dead could have written. A waiter never sleeps longer than
  * half a second without looking again: a hostile peer can delay it by so much, and a dead service
- * is noticed.
+ * is noticed. Between its sleeps it asks whether to give up (host/interrupt.h), but only after it
+ * has looked: what has come is taken.
  */
 
 #include "host/pool.h"
@@ -40,8 +41,9 @@ static inline void pinti_bell_ring(pinti_bell *bell)
 /* Returns true when there is nothing to wait for any more. */
 typedef bool (*pinti_condition)(void *context);
 
-/* Wait until condition(context), at most timeout_ms (-1: no limit, 0: look once).
- * need_service: also end with PINT_E_GONE when the service stays away. */
+/* Wait until condition(context), at most timeout_ms (-1: no limit, 0: look once) and not less.
+ * need_service: also end with PINT_E_GONE when the service stays away. PINT_E_INTERRUPTED leaves
+ * what PINT_E_TIMEOUT leaves: the condition was false when it was looked at last. */
 pint_status pinti_wait(pint_pool *pool, pinti_bell *bell, pinti_condition condition, void *context,
                        int64_t timeout_ms, bool need_service, const char *operation,
                        pint_error *err);

@@ -4,9 +4,11 @@
  * The client's side of a connection. What arrives is hostile until checked: length and descriptors
  * by wire.c, grammar by json.c, here the envelope, and every member by whoever asked.
  *
- * Invariant: under the lock the connection is either between requests (answers still to come only
- * for posts, whose ids are lower than the next one) or closed, socket -1. Every failure in the
- * middle closes it; the next request reconnects. One lock, taken alone.
+ * Invariant: one thread at a time has the client (take_client()), and while none has it the
+ * connection is either between requests (answers still to come only for posts, whose ids are lower
+ * than the next one) or closed, socket -1. Every failure in the middle closes it; the next request
+ * reconnects. The program is asked whether to go on by the thread that has the client; what it does
+ * then may come back here: it is refused, not let wait for itself.
  */
 
 #include "ipc/client.h"
@@ -21,9 +23,11 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/error.h"
+#include "host/interrupt.h"
 #include "ipc/connect.h"
 #include "ipc/json.h"
 
@@ -42,11 +46,17 @@
 #define SERVER_BAD_PARAMS  (-32602)
 
 struct pinti_client {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* of the next three; held for a moment only */
+    pthread_cond_t is_free;
+    pthread_t taker;
+    bool is_taken;         /* a thread is in the middle of something; all below is its */
     int socket;            /* -1: none */
     uint64_t last_id;      /* of the messages of this connection and earlier ones */
     uint64_t last_request; /* number of the last create */
-    unsigned n_posts;      /* posts sent and not known to be answered */
+    uint64_t unread;       /* number of a create that was sent and whose answer was not read; 0 */
+    pinti_find_made find_made;
+    void *find_context;
+    unsigned n_posts; /* posts sent and not known to be answered */
     bool has_session;
     bool is_stale; /* the pool was replaced */
     uint64_t session;
@@ -87,6 +97,75 @@ static void disconnect(pinti_client *client)
     client->n_posts = 0;
 }
 
+/* Take the client, unless somebody has it. */
+static bool try_take_client(pinti_client *client)
+{
+    (void)pthread_mutex_lock(&client->lock);
+    const bool taken = !client->is_taken;
+    if (taken) {
+        client->is_taken = true;
+        client->taker = pthread_self();
+    }
+    (void)pthread_mutex_unlock(&client->lock);
+    return taken;
+}
+
+/* Requires: client->lock. Wait a while, or until it may be free. */
+static void await_client(pinti_client *client)
+{
+    struct timespec until = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PINTI_INTERRUPT_MS * 1000000l;
+    until.tv_sec += until.tv_nsec / 1000000000l;
+    until.tv_nsec %= 1000000000l;
+    (void)pthread_cond_timedwait(&client->is_free, &client->lock, &until);
+}
+
+/* Take the client. Another thread may have it for as long as the service does not answer. */
+static pint_status take_client(pinti_client *client, const char *method, pint_error *err)
+{
+    while (!try_take_client(client)) {
+        (void)pthread_mutex_lock(&client->lock);
+        const bool is_own = client->is_taken && pthread_equal(client->taker, pthread_self()) != 0;
+        if (client->is_taken && !is_own) {
+            await_client(client);
+        }
+        (void)pthread_mutex_unlock(&client->lock);
+        if (is_own) {
+            return pinti_fail(err, PINT_E_STATE, 0,
+                              "%s: this thread is in the middle of a request of this pool", method);
+        }
+        if (pinti_is_interrupted()) {
+            return pinti_fail_interrupted(method, err);
+        }
+    }
+    return PINT_OK;
+}
+
+static void give_client(pinti_client *client)
+{
+    (void)pthread_mutex_lock(&client->lock);
+    client->is_taken = false;
+    (void)pthread_cond_signal(&client->is_free);
+    (void)pthread_mutex_unlock(&client->lock);
+}
+
+/* 0 or an errno. */
+static int init_taking(pinti_client *client)
+{
+    pthread_condattr_t attributes;
+    int error = pthread_condattr_init(&attributes);
+    if (error != 0) {
+        return error;
+    }
+    error = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    if (error == 0) {
+        error = pthread_cond_init(&client->is_free, &attributes);
+    }
+    (void)pthread_condattr_destroy(&attributes);
+    return error != 0 ? error : pthread_mutex_init(&client->lock, NULL);
+}
+
 /* ---- one message out ------------------------------------------------------------------------- */
 
 static pint_status fail_timeout(const char *method, pint_error *err)
@@ -94,16 +173,18 @@ static pint_status fail_timeout(const char *method, pint_error *err)
     return pinti_fail(err, PINT_E_TIMEOUT, 0, "%s: the service does not answer", method);
 }
 
-/* Wait until the socket takes more, or ends. False at the deadline. */
-static bool wait_writable(const pinti_client *client, int64_t deadline_ms)
+/* Wait until the socket takes more, or ends. */
+static pint_status wait_writable(const pinti_client *client, const outgoing *m, pint_error *err)
 {
-    struct pollfd entry = {.fd = client->socket, .events = POLLOUT};
-    const int left = pinti_left_ms(deadline_ms);
+    const int left = pinti_left_ms(m->deadline_ms);
     if (left == 0) {
-        return false;
+        return fail_timeout(m->method, err);
     }
-    (void)poll(&entry, 1, left);
-    return true;
+    const int waited = pinti_wire_wait_room(client->socket, left);
+    if (waited == PINTI_WIRE_INTERRUPTED) {
+        return pinti_fail_interrupted(m->method, err);
+    }
+    return PINT_OK; /* whatever else it was, the next send tells */
 }
 
 /* Format the envelope into client->out. 0 when it does not fit. */
@@ -124,6 +205,7 @@ static pint_status send_message(pinti_client *client, const outgoing *m, pint_er
                           m->method, PINTI_WIRE_BYTES_MAX);
     }
     for (;;) {
+        pint_status status;
         const int sent =
             pinti_wire_send(client->socket, client->out, bytes, &m->fd, m->fd >= 0 ? 1 : 0, true);
         switch (sent) {
@@ -133,8 +215,9 @@ static pint_status send_message(pinti_client *client, const outgoing *m, pint_er
         case PINTI_WIRE_CLOSED:
             return PINTI_CLIENT_LOST;
         case PINTI_WIRE_WOULD_BLOCK:
-            if (!wait_writable(client, m->deadline_ms)) {
-                return fail_timeout(m->method, err);
+            status = wait_writable(client, m, err);
+            if (status != PINT_OK) {
+                return status;
             }
             break;
         case PINTI_WIRE_TOO_MANY_FDS_IN_FLIGHT:
@@ -199,6 +282,9 @@ static pint_status receive(pinti_client *client, const char *method, fd_room *fd
             return fail_timeout(method, err);
         }
         const int waited = pinti_wire_wait(client->socket, left);
+        if (waited == PINTI_WIRE_INTERRUPTED) {
+            return pinti_fail_interrupted(method, err);
+        }
         if (waited < 0) {
             return pinti_fail(err, PINT_E_SYSTEM, -waited, "%s: poll", method);
         }
@@ -405,6 +491,36 @@ static pint_status fail_gone(const pinti_client *client, int sys_errno, pint_err
                       PINTI_AWAY_MS);
 }
 
+/*
+ * Drop the table of a create whose answer was not read. Requires: the session was just resumed, so
+ * the catalog says for sure what that create has made. The service's refusal is an end, too: then
+ * the table is gone, or another's.
+ */
+static pint_status drop_unread(pinti_client *client, int64_t deadline_ms, pint_error *err)
+{
+    uint32_t table;
+    uint32_t generation;
+    if (client->unread == 0) {
+        return PINT_OK;
+    }
+    if (client->find_made(client->find_context, client->session, client->unread, &table,
+                          &generation)) {
+        char params[64];
+        (void)snprintf(params, sizeof(params), "{\"table\":%" PRIu32 ",\"generation\":%" PRIu32 "}",
+                       table, generation);
+        const outgoing m = {
+            .method = "table.drop", .params = params, .fd = -1, .deadline_ms = deadline_ms};
+        cJSON *result = NULL;
+        const pint_status status = ask_or_close(client, &m, &result, err);
+        cJSON_Delete(result);
+        if (client->socket < 0) {
+            return status;
+        }
+    }
+    client->unread = 0;
+    return PINT_OK;
+}
+
 /* Make socket >= 0 with the session resumed. PINT_E_GONE, PINT_E_STALE, or what stands in the way.
  */
 static pint_status reconnect(pinti_client *client, pint_error *err)
@@ -421,6 +537,9 @@ static pint_status reconnect(pinti_client *client, pint_error *err)
         pint_status status = pinti_connect(client->path, deadline_ms, &client->socket, &inner);
         if (status == PINT_OK) {
             status = resume(client, deadline_ms, &inner);
+            if (status == PINT_OK) {
+                status = drop_unread(client, deadline_ms, &inner);
+            }
         } else {
             client->socket = -1;
         }
@@ -438,7 +557,9 @@ static pint_status reconnect(pinti_client *client, pint_error *err)
         if (pinti_left_ms(deadline_ms) == 0) {
             return fail_gone(client, inner.sys_errno, err);
         }
-        pinti_pause_ms(RECONNECT_PAUSE_MS, deadline_ms);
+        if (!pinti_pause_ms(RECONNECT_PAUSE_MS, deadline_ms)) {
+            return pinti_fail_interrupted("resume", err);
+        }
     }
 }
 
@@ -502,10 +623,13 @@ static pint_status call_locked(pinti_client *client, const pinti_exchange *call,
         }
         const pint_status status = send_parts(client, call, request, deadline_ms, out_result, err);
         if (status != PINTI_CLIENT_LOST) {
+            /* the older one was settled when this connection was made */
+            client->unread = call->makes_table && client->socket < 0 ? request : client->unread;
             return status;
         }
         sent = true;
     }
+    client->unread = call->makes_table ? request : client->unread;
     return pinti_fail(err, PINT_E_GONE, 0, "%s: the service ended %u times during the request",
                       call->method, SENDS_MAX);
 }
@@ -513,9 +637,11 @@ static pint_status call_locked(pinti_client *client, const pinti_exchange *call,
 pint_status pinti_client_call(pinti_client *client, const pinti_exchange *call, cJSON **out_result,
                               pint_error *err)
 {
-    (void)pthread_mutex_lock(&client->lock);
-    const pint_status status = call_locked(client, call, out_result, err);
-    (void)pthread_mutex_unlock(&client->lock);
+    pint_status status = take_client(client, call->method, err);
+    if (status == PINT_OK) {
+        status = call_locked(client, call, out_result, err);
+        give_client(client);
+    }
     return status;
 }
 
@@ -541,7 +667,7 @@ pint_status pinti_client_request(pinti_client *client, const char *method, const
 
 pint_status pinti_client_alive(pinti_client *client, pint_error *err)
 {
-    if (pthread_mutex_trylock(&client->lock) != 0) {
+    if (!try_take_client(client)) {
         return PINT_OK;
     }
     if (client->socket >= 0) {
@@ -551,7 +677,7 @@ pint_status pinti_client_alive(pinti_client *client, pint_error *err)
         }
     }
     const pint_status status = client->socket >= 0 ? PINT_OK : reconnect(client, err);
-    (void)pthread_mutex_unlock(&client->lock);
+    give_client(client);
     return status;
 }
 
@@ -575,7 +701,7 @@ static bool drain(pinti_client *client)
 bool pinti_client_post(pinti_client *client, const char *method, const char *params)
 {
     bool is_sent = false;
-    if (pthread_mutex_trylock(&client->lock) != 0) {
+    if (!try_take_client(client)) {
         return false;
     }
     if (client->socket >= 0 && drain(client) && client->n_posts < POSTS_MAX) {
@@ -589,7 +715,7 @@ bool pinti_client_post(pinti_client *client, const char *method, const char *par
             disconnect(client);
         }
     }
-    (void)pthread_mutex_unlock(&client->lock);
+    give_client(client);
     return is_sent;
 }
 
@@ -604,11 +730,11 @@ pint_status pinti_client_open(const char *socket_path, int64_t deadline_ms,
         return status;
     }
     pinti_client *client = calloc(1, sizeof(*client));
-    if (client == NULL) {
+    if (client == NULL || init_taking(client) != 0) {
+        free(client);
         (void)close(fd);
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "connection");
     }
-    (void)pthread_mutex_init(&client->lock, NULL);
     (void)snprintf(client->path, sizeof(client->path), "%s", socket_path);
     client->socket = fd;
     *out_client = client;
@@ -665,11 +791,12 @@ pint_status pinti_client_hello(pinti_client *client, int64_t deadline_ms, pinti_
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "hello");
     }
     const outgoing m = {.method = "hello", .params = text, .fd = -1, .deadline_ms = deadline_ms};
-    (void)pthread_mutex_lock(&client->lock);
-    pint_status status = client->socket < 0
-                             ? pinti_fail(err, PINT_E_GONE, 0, "hello: not connected")
-                             : ask_or_close(client, &m, &result, err);
-    (void)pthread_mutex_unlock(&client->lock);
+    pint_status status = take_client(client, m.method, err);
+    if (status == PINT_OK) {
+        status = client->socket < 0 ? pinti_fail(err, PINT_E_GONE, 0, "hello: not connected")
+                                    : ask_or_close(client, &m, &result, err);
+        give_client(client);
+    }
     cJSON_free(text);
     if (status == PINTI_CLIENT_LOST) {
         status = pinti_fail(err, PINT_E_GONE, 0, "hello: the service ended the connection");
@@ -748,6 +875,12 @@ pint_status pinti_client_join(pinti_client *client, bool writable, uint64_t fami
     return PINT_OK;
 }
 
+void pinti_client_set_finder(pinti_client *client, pinti_find_made find, void *context)
+{
+    client->find_made = find;
+    client->find_context = context;
+}
+
 void pinti_client_close(pinti_client *client)
 {
     if (client == NULL) {
@@ -766,7 +899,9 @@ void pinti_client_leave(pinti_client *client)
         const outgoing m = {
             .method = "leave", .fd = -1, .deadline_ms = pinti_clock_ms() + LEAVE_MS};
         cJSON *result = NULL;
+        pinti_interrupt_hold(); /* LEAVE_MS at most */
         (void)ask_or_close(client, &m, &result, NULL);
+        pinti_interrupt_release();
         cJSON_Delete(result);
     }
     pinti_client_close(client);
@@ -777,6 +912,6 @@ void pinti_client_abandon(pinti_client *client)
     if (client == NULL) {
         return;
     }
-    /* The lock may have been held by another thread at fork(): it is not destroyed. */
+    /* Another thread may have held the lock at fork(): it is not destroyed. */
     free(client);
 }

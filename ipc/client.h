@@ -3,8 +3,13 @@
 #define IPC_CLIENT_H
 
 /*
- * A client of the service: one connection, requests and replies one at a time under a lock, and the
+ * A client of the service: one connection, requests and replies one thread at a time, and the
  * way back after the service died (docs/protocol.md).
+ *
+ * Every wait asks whether to go on (host/interrupt.h). A request that is interrupted, or fails in
+ * another way before its answer, costs the connection: the answer is never read, and once the
+ * session was resumed on the next one, the request has taken effect or never will, for a service
+ * that takes a session over forgets what it was asked before and has not done.
  *
  * Threads:   any, except open, leave and abandon.
  * Processes: only the one that opened it. A forked child makes a client of its own and leaves the
@@ -74,13 +79,21 @@ typedef struct pinti_exchange {
     bool (*took_effect)(void *context);
     void *context;
     int timeout_ms;
-    bool numbered; /* takes a request number */
+    bool numbered;    /* takes a request number */
+    bool makes_table; /* numbered; what it made is dropped if its answer was not read */
 } pinti_exchange;
 
 /* *out_result: the answer to the last message, the caller's to delete; NULL when the request was
  * found to have taken effect. out_result itself may be NULL. */
 pint_status pinti_client_call(pinti_client *client, const pinti_exchange *call, cJSON **out_result,
                               pint_error *err);
+
+/* Look for the table that a request of this session made and nobody published. */
+typedef bool (*pinti_find_made)(void *context, uint64_t session, uint64_t request,
+                                uint32_t *out_table, uint32_t *out_generation);
+
+/* Who knows the catalog; before the first request that makes a table. */
+void pinti_client_set_finder(pinti_client *client, pinti_find_made find, void *context);
 
 /* One message; params is borrowed and may be NULL. For requests that may be repeated. */
 pint_status pinti_client_request(pinti_client *client, const char *method, const cJSON *params,

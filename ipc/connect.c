@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "host/error.h"
+#include "host/interrupt.h"
 
 #define QUEUE_FULL_PAUSE_MS 5
 
@@ -42,10 +42,11 @@ int pinti_left_ms(int64_t deadline_ms)
     return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
-void pinti_pause_ms(int ms, int64_t deadline_ms)
+bool pinti_pause_ms(int ms, int64_t deadline_ms)
 {
     const int left = pinti_left_ms(deadline_ms);
     (void)poll(NULL, 0, ms < left ? ms : left); /* a signal only shortens it */
+    return !pinti_is_interrupted();
 }
 
 /* What lies at the path must be a socket. ENOENT is left to connect(). */
@@ -76,6 +77,8 @@ static pint_status fail_connect(const char *path, int error, pint_error *err)
     case EACCES:
     case EPERM:
         return pinti_fail(err, PINT_E_PERMISSION, error, "connect to '%s'", text.text);
+    case EINTR:
+        return pinti_fail_interrupted("connect", err);
     case EAGAIN:
     case EINPROGRESS:
         return pinti_fail(err, PINT_E_TIMEOUT, 0, "the service at '%s' takes no connections",
@@ -116,7 +119,7 @@ static pint_status check_peer(int fd, const char *path, pint_error *err)
                       (unsigned)peer.uid, show(&text, path));
 }
 
-/* connect(), again while the listener's queue is full. 0 or an errno. */
+/* connect(), again while the listener's queue is full. 0 or an errno; EINTR: to be given up. */
 static int connect_until(int fd, const struct sockaddr_un *address, int64_t deadline_ms)
 {
     for (;;) {
@@ -129,7 +132,9 @@ static int connect_until(int fd, const struct sockaddr_un *address, int64_t dead
         if (errno != EAGAIN || pinti_left_ms(deadline_ms) == 0) {
             return errno;
         }
-        pinti_pause_ms(QUEUE_FULL_PAUSE_MS, deadline_ms);
+        if (!pinti_pause_ms(QUEUE_FULL_PAUSE_MS, deadline_ms)) {
+            return EINTR;
+        }
     }
 }
 

@@ -18,12 +18,14 @@
 #include <unistd.h>
 
 #include "host/error.h"
+#include "host/interrupt.h"
 #include "host/pool.h"
 #include "host/word.h"
 #include "ipc/address.h"
 #include "ipc/connect.h"
 #include "ipc/launch.h"
 #include "ipc/pool_ops.h"
+#include "ipc/shared.h"
 #include "pintable/pool.h"
 
 #define JOIN_MS          10000
@@ -65,7 +67,7 @@ static pint_status read_options(const pint_join_options *in, pint_join_options *
             return status;
         }
     }
-    if ((out->flags & ~(PINT_JOIN_READ | PINT_JOIN_NO_START)) != 0) {
+    if ((out->flags & ~(PINT_JOIN_READ | PINT_JOIN_NO_START | PINT_JOIN_SHARED)) != 0) {
         return pinti_fail(err, PINT_E_INVALID, 0, "join: unknown flags 0x%x", out->flags);
     }
     if (out->timeout_ms < 0) {
@@ -189,7 +191,9 @@ static pint_status enter_service(const entry *e, pinti_client **out_client,
         if (pinti_left_ms(e->deadline_ms) == 0) {
             break;
         }
-        pinti_pause_ms(RETRY_PAUSE_MS, e->deadline_ms);
+        if (!pinti_pause_ms(RETRY_PAUSE_MS, e->deadline_ms)) {
+            return pinti_fail_interrupted("join", err);
+        }
     }
     return pinti_fail(err, PINT_E_NO_SERVICE, 0,
                       "join: the service ends connections before it answers");
@@ -216,8 +220,8 @@ static void free_pool(pint_pool *pool)
     free(pool);
 }
 
-static pint_status join_at(const pinti_address *address, const pint_join_options *options,
-                           int64_t deadline_ms, pint_pool **out_pool, pint_error *err)
+pint_status pinti_pool_join_at(const pinti_address *address, const pint_join_options *options,
+                               int64_t deadline_ms, pint_pool **out_pool, pint_error *err)
 {
     pinti_client *client = NULL;
     pinti_joined joined = {0};
@@ -246,6 +250,7 @@ static pint_status join_at(const pinti_address *address, const pint_join_options
     }
     pool->client = client;
     pool->family = joined.family;
+    pinti_client_set_finder(client, pinti_requests_find_made, pool);
     status = pinti_pool_init(pool, err);
     if (status != PINT_OK) {
         goto err_map;
@@ -282,7 +287,9 @@ pint_status pint_pool_join(const char *address, const pint_join_options *options
     }
     status = pinti_address_resolve(address, (own.flags & PINT_JOIN_NO_START) == 0, place, err);
     if (status == PINT_OK) {
-        status = join_at(place, &own, deadline_ms, out_pool, err);
+        status = (own.flags & PINT_JOIN_SHARED) != 0
+                     ? pinti_shared_join(place, &own, deadline_ms, out_pool, err)
+                     : pinti_pool_join_at(place, &own, deadline_ms, out_pool, err);
     }
     free(place);
     return status;
@@ -290,9 +297,13 @@ pint_status pint_pool_join(const char *address, const pint_join_options *options
 
 void pint_pool_leave(pint_pool *pool)
 {
-    if (pool == NULL) {
-        return;
+    if (pool != NULL && pinti_shared_leave(pool)) {
+        pinti_pool_leave_now(pool);
     }
+}
+
+void pinti_pool_leave_now(pint_pool *pool)
+{
     pinti_client *client = pinti_client_of(pool);
     /* In a child that never used the pool the session and its socket are the parent's. */
     const bool inherited = pinti_load64_relaxed(pinti_fork_word) != pool->fork_word;
@@ -365,7 +376,9 @@ static void drop_dead_references(pint_pool *pool)
  */
 static void settle_references(pint_pool *pool, pinti_client *client)
 {
+    pinti_interrupt_hold(); /* the service has just answered, and there is no way back from here */
     (void)pinti_client_request(client, "ping", NULL, PINTI_REQUEST_MS, NULL, NULL);
+    pinti_interrupt_release();
     drop_dead_references(pool);
 }
 
@@ -401,6 +414,7 @@ pint_status pinti_pool_rejoin(pint_pool *pool, pint_error *err)
         pinti_client_leave(client);
         return status;
     }
+    pinti_client_set_finder(client, pinti_requests_find_made, pool);
     settle_references(pool, client);
     pinti_client_abandon(pinti_client_of(pool));
     pool->client = client;

@@ -17,7 +17,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
@@ -26,11 +25,14 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "host/error.h"
+#include "host/interrupt.h"
 #include "ipc/connect.h"
+#include "ipc/wire.h"
 
 #define PROGRAM            "pintabled"
 #define PROGRAM_PATH_BYTES 4096
@@ -38,9 +40,17 @@
 #define READY_FD           4
 #define HIGH_FD            10 /* our own copies lie from here on: out of the way of 0 to 4 */
 #define LOCK_PAUSE_MS      10
+#define REAP_MS            5000
 #define LOG_BYTES_MAX      (1 << 20) /* a longer log is emptied when a service starts */
 #define LOG_TAIL_BYTES     1024
 #define FAMILY_VARIABLE    "PINTABLE_FAMILY="
+
+#ifndef SYS_pidfd_send_signal
+#    define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
+#    define SYS_pidfd_open 434
+#endif
 
 extern char **environ;
 
@@ -174,15 +184,18 @@ static pint_status open_lock(const pinti_address *address, int *out_fd, pint_err
     return PINT_OK;
 }
 
-/* Does somebody listen? */
-static bool is_served(const pinti_address *address, int64_t deadline_ms)
+/* Does somebody listen? Fails only with PINT_E_INTERRUPTED. */
+static pint_status look_served(const pinti_address *address, int64_t deadline_ms, bool *out_served,
+                               pint_error *err)
 {
     int fd;
-    const pint_status status = pinti_connect(address->socket, deadline_ms, &fd, NULL);
+    pint_error inner;
+    const pint_status status = pinti_connect(address->socket, deadline_ms, &fd, &inner);
     if (status == PINT_OK) {
         (void)close(fd);
     }
-    return status != PINT_E_NO_SERVICE; /* any other trouble is told by the caller's connect */
+    *out_served = status != PINT_E_NO_SERVICE; /* other trouble is told by the caller's connect */
+    return status == PINT_E_INTERRUPTED ? pinti_fail_interrupted("join", err) : PINT_OK;
 }
 
 /* Take the lock, or find that another process has started the service meanwhile. */
@@ -194,12 +207,12 @@ static pint_status take_lock(const pinti_address *address, int fd, int64_t deadl
         if (!locked && errno != EWOULDBLOCK && errno != EINTR) {
             return fail_file("flock", address->lock, err);
         }
-        *out_served = is_served(address, deadline_ms);
-        if (*out_served && locked) {
+        const pint_status status = look_served(address, deadline_ms, out_served, err);
+        if ((*out_served || status != PINT_OK) && locked) {
             (void)flock(fd, LOCK_UN);
         }
-        if (*out_served || locked) {
-            return PINT_OK;
+        if (*out_served || locked || status != PINT_OK) {
+            return status;
         }
         if (pinti_left_ms(deadline_ms) == 0) {
             char text[128];
@@ -207,7 +220,9 @@ static pint_status take_lock(const pinti_address *address, int fd, int64_t deadl
                 err, PINT_E_TIMEOUT, 0, "another process has held the start lock '%s' all the time",
                 pinti_printable(text, sizeof(text), address->lock, strlen(address->lock)));
         }
-        pinti_pause_ms(LOCK_PAUSE_MS, deadline_ms);
+        if (!pinti_pause_ms(LOCK_PAUSE_MS, deadline_ms)) {
+            return pinti_fail_interrupted("join", err);
+        }
     }
 }
 
@@ -301,8 +316,8 @@ static int spawn_with(const start *s, char *const argv[], char *const envp[], pi
     return error;
 }
 
-/* 0 or an errno. The first process of the program has ended when this returns. */
-static int spawn(const start *s, const pinti_address *address)
+/* Start the program. 0 or an errno. */
+static int spawn(const start *s, const pinti_address *address, pid_t *out_pid)
 {
     char lock_fd[16];
     char ready_fd[16];
@@ -318,16 +333,37 @@ static int spawn(const start *s, const pinti_address *address)
     if (envp == NULL) {
         return ENOMEM;
     }
-    pid_t pid;
     /* posix_spawn() does not write to the arguments; its type says otherwise */
-    const int error = spawn_with(s, (char *const *)argv, envp, &pid);
+    const int error = spawn_with(s, (char *const *)argv, envp, out_pid);
     free(envp);
-    if (error == 0) {
-        /* ECHILD: a handler of the program's, or SIG_IGN for SIGCHLD, was faster */
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-    }
     return error;
+}
+
+/*
+ * The first process of the program forks the service and exits at once. One that does not is no
+ * service of ours: it is killed, so that no child is left to the caller. It has REAP_MS for that
+ * even if the caller has less: what it starts serves the next one who comes. Without pidfds it is
+ * waited for without a limit.
+ */
+static pint_status reap(pid_t pid, int64_t deadline_ms, pint_error *err)
+{
+    pint_status status = PINT_OK;
+    const int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    const int left = pinti_left_ms(deadline_ms);
+    const int waited = pidfd < 0 ? 0 : pinti_wire_wait(pidfd, left < REAP_MS ? REAP_MS : left);
+    if (waited != 0) {
+        (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+        status = waited == PINTI_WIRE_INTERRUPTED
+                     ? pinti_fail_interrupted("join", err)
+                     : pinti_fail(err, PINT_E_TIMEOUT, 0, "the private service does not start");
+    }
+    if (pidfd >= 0) {
+        (void)close(pidfd);
+    }
+    /* ECHILD: a handler of the program's, or SIG_IGN for SIGCHLD, was faster */
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    return status;
 }
 
 /* ---- waiting for it -------------------------------------------------------------------------- */
@@ -392,8 +428,9 @@ static pint_status wait_ready(const start *s, const pinti_address *address, int6
         if (left == 0) {
             return pinti_fail(err, PINT_E_TIMEOUT, 0, "the private service is still starting");
         }
-        struct pollfd entry = {.fd = s->ready_in, .events = POLLIN};
-        (void)poll(&entry, 1, left);
+        if (pinti_wire_wait(s->ready_in, left) == PINTI_WIRE_INTERRUPTED) {
+            return pinti_fail_interrupted("join", err);
+        }
     }
 }
 
@@ -448,17 +485,20 @@ static pint_status start_locked(start *s, const pinti_address *address, int64_t 
         status = open_pipe(s, err);
     }
     if (status == PINT_OK) {
-        const int error = spawn(s, address);
+        pid_t pid;
+        const int error = spawn(s, address, &pid);
         if (error != 0) {
             errno = error;
             status = fail_file("spawn", s->program, err);
+        } else {
+            status = reap(pid, deadline_ms, err);
         }
     }
     if (status == PINT_OK) {
         close_one(&s->ready_out); /* so that the end of the service ends the pipe */
         status = wait_ready(s, address, deadline_ms, err);
     }
-    if (status != PINT_E_TIMEOUT) {
+    if (status != PINT_E_TIMEOUT && status != PINT_E_INTERRUPTED) {
         (void)flock(s->lock_fd, LOCK_UN);
     }
     close_one(&s->ready_in);

@@ -2,15 +2,26 @@
 #ifndef IPC_POOL_OPS_H
 #define IPC_POOL_OPS_H
 
-/* What requests.c and join.c share. */
+/* What join.c shares with requests.c and shared.c. */
 
+#include "ipc/address.h"
 #include "ipc/client.h"
 
 /* The operations host/ asks for. */
 extern const pinti_pool_ops pinti_ipc_ops;
 
+/* A pinti_find_made (client.h); context: the pool. */
+bool pinti_requests_find_made(void *context, uint64_t session, uint64_t request,
+                              uint32_t *out_table, uint32_t *out_generation);
+
 /* Become a session of one's own in a forked child: pinti_pool_ops.rejoin. */
 pint_status pinti_pool_rejoin(pint_pool *pool, pint_error *err);
+
+/* Join, and leave, whoever else has a handle on the address. The options are checked and complete.
+ */
+pint_status pinti_pool_join_at(const pinti_address *address, const pint_join_options *options,
+                               int64_t deadline_ms, pint_pool **out_pool, pint_error *err);
+void pinti_pool_leave_now(pint_pool *pool);
 
 static inline pinti_client *pinti_client_of(pint_pool *pool)
 {

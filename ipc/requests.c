@@ -25,6 +25,7 @@
 
 #include "host/catalog.h"
 #include "host/error.h"
+#include "host/interrupt.h"
 #include "host/table.h"
 #include "host/word.h"
 #include "ipc/json.h"
@@ -38,6 +39,10 @@
 #define DISCARD_MS          1000
 #define PREPARE_BYTES_OF_MS 100000ull /* 0.1 GB/s: a third of the slowest first touch measured */
 #define CREATE_MS_MAX       (24 * 3600 * 1000)
+
+/* Structs as callers had them before there was metadata. */
+#define FIELD_BYTES_MIN  offsetof(pint_field, metadata)
+#define SCHEMA_BYTES_MIN offsetof(pint_schema, metadata)
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
@@ -117,9 +122,25 @@ typedef struct creation {
     const pint_schema *schema; /* our copy; the fields are the caller's */
     uint32_t field_bytes;      /* as the caller was compiled */
     uint64_t n_rows;
-    uint64_t row_bytes; /* roughly, of all columns */
-    uint32_t n_sent;    /* fields in the messages so far */
+    uint64_t row_bytes;      /* roughly, of all columns */
+    uint64_t metadata_bytes; /* of the table and its columns */
+    uint32_t n_sent;         /* fields in the messages so far */
 } creation;
+
+static pint_status check_metadata(const char *of, const void *metadata, uint64_t bytes,
+                                  pint_error *err)
+{
+    if (bytes > PINT_METADATA_BYTES_MAX) {
+        return pinti_fail(err, PINT_E_RANGE, 0,
+                          "create: '%s': %" PRIu64 " bytes of metadata, at most %u", of, bytes,
+                          PINT_METADATA_BYTES_MAX);
+    }
+    if (bytes != 0 && metadata == NULL) {
+        return pinti_fail(err, PINT_E_INVALID, 0,
+                          "create: '%s': metadata is NULL and has %" PRIu64 " bytes", of, bytes);
+    }
+    return PINT_OK;
+}
 
 /* Copy a field, checked so far that it can be written as JSON. */
 static pint_status read_field(const creation *c, uint32_t i, pint_field *out, pint_error *err)
@@ -135,7 +156,7 @@ static pint_status read_field(const creation *c, uint32_t i, pint_field *out, pi
                           c->field_bytes);
     }
     const pint_status status =
-        pinti_copy_struct(out, sizeof(*out), in, in_bytes, sizeof(*out), "pint_field", err);
+        pinti_copy_struct(out, sizeof(*out), in, in_bytes, FIELD_BYTES_MIN, "pint_field", err);
     if (status != PINT_OK) {
         return status;
     }
@@ -168,7 +189,7 @@ static pint_status read_field(const creation *c, uint32_t i, pint_field *out, pi
                               PINT_ZONE_BYTES_MAX);
         }
     }
-    return PINT_OK;
+    return check_metadata(text, out->metadata, out->metadata_bytes, err);
 }
 
 static bool add_optional(cJSON *object, const char *key, uint64_t value)
@@ -197,7 +218,8 @@ static char *column_text(const pint_field *field)
         add_optional(column, "length", field->list_length) &&
         (field->item_type == 0 || add_text(column, "item", pint_type_name(field->item_type))) &&
         add_optional(column, "data_bytes", field->data_bytes) &&
-        add_optional(column, "categories", field->n_categories)) {
+        add_optional(column, "categories", field->n_categories) &&
+        add_optional(column, "metadata_bytes", field->metadata_bytes)) {
         text = cJSON_PrintUnformatted(column);
     }
     cJSON_Delete(column);
@@ -212,7 +234,8 @@ static char *head_text(const creation *c, uint64_t request)
     if (head != NULL && pinti_json_add_u64(head, "request", request) &&
         add_text(head, "name", c->name) && pinti_json_add_u64(head, "rows", c->n_rows) &&
         pinti_json_add_u64(head, "chunk_rows", c->schema->chunk_rows) &&
-        pinti_json_add_u64(head, "flags", c->schema->flags)) {
+        pinti_json_add_u64(head, "flags", c->schema->flags) &&
+        add_optional(head, "metadata_bytes", c->schema->metadata_bytes)) {
         text = cJSON_PrintUnformatted(head);
     }
     cJSON_Delete(head);
@@ -306,7 +329,8 @@ static uint64_t rough_row_bytes(const pint_field *field)
 static int creation_ms(const creation *c)
 {
     const double ms =
-        PINTI_CREATE_MS + (double)c->n_rows * (double)c->row_bytes / (double)PREPARE_BYTES_OF_MS;
+        PINTI_CREATE_MS + ((double)c->n_rows * (double)c->row_bytes + (double)c->metadata_bytes) /
+                              (double)PREPARE_BYTES_OF_MS;
     return ms < (double)CREATE_MS_MAX ? (int)ms : CREATE_MS_MAX;
 }
 
@@ -315,7 +339,7 @@ static pint_status read_schema(const pint_schema *in, pint_schema *out, uint32_t
 {
     *out = (pint_schema)PINT_SCHEMA_INIT;
     const pint_status status = pinti_copy_struct(out, sizeof(*out), in, in->struct_bytes,
-                                                 sizeof(*out), "pint_schema", err);
+                                                 SCHEMA_BYTES_MIN, "pint_schema", err);
     if (status != PINT_OK) {
         return status;
     }
@@ -331,7 +355,7 @@ static pint_status read_schema(const pint_schema *in, pint_schema *out, uint32_t
                           out->reserved);
     }
     *out_field_bytes = out->fields[0].struct_bytes;
-    return PINT_OK;
+    return check_metadata("the table", out->metadata, out->metadata_bytes, err);
 }
 
 /* Zero the data of a table that was just made and that nobody else sees: see table.create. */
@@ -351,6 +375,39 @@ static void zero_data(pint_pool *pool, uint32_t index)
     }
 }
 
+/* False: the record has no place of this size. */
+static bool put_metadata(const pinti_metadata *place, const void *metadata, uint64_t bytes)
+{
+    if (place->bytes != bytes) {
+        return false;
+    }
+    if (bytes != 0) {
+        memcpy(place->at, metadata, bytes);
+    }
+    return true;
+}
+
+/* The creator's own bytes, into the table that was just made and that nobody else sees. */
+static pint_status write_metadata(const creation *c, const pint_table *table, pint_error *err)
+{
+    const pinti_table_desc *desc = table->desc;
+    if (desc->n_first != c->schema->n_fields ||
+        !put_metadata(&desc->metadata, c->schema->metadata, c->schema->metadata_bytes)) {
+        return fail_result("create", err);
+    }
+    for (uint32_t i = 0; i < desc->n_first; i++) {
+        pint_field field;
+        const pint_status status = read_field(c, i, &field, err);
+        if (status != PINT_OK) {
+            return status;
+        }
+        if (!put_metadata(&desc->columns[i].metadata, field.metadata, field.metadata_bytes)) {
+            return fail_result("create", err);
+        }
+    }
+    return PINT_OK;
+}
+
 static pint_status request_creation(pint_pool *pool, creation *c, pint_table **out_table,
                                     pint_error *err)
 {
@@ -359,7 +416,8 @@ static pint_status request_creation(pint_pool *pool, creation *c, pint_table **o
                                      .make = make_creation,
                                      .context = c,
                                      .timeout_ms = creation_ms(c),
-                                     .numbered = true};
+                                     .numbered = true,
+                                     .makes_table = true};
     cJSON *result = NULL;
     uint32_t index = 0;
     uint32_t generation = 0;
@@ -376,14 +434,22 @@ static pint_status request_creation(pint_pool *pool, creation *c, pint_table **o
     if (status != PINT_OK) {
         return status;
     }
-    status = pinti_table_adopt(pool, index, generation, PINT_WRITE, out_table, err);
-    if (status == PINT_OK && zero && (c->schema->flags & PINT_UNINITIALISED) == 0) {
-        zero_data(pool, index);
-    }
+    pint_table *table = NULL;
+    status = pinti_table_adopt(pool, index, generation, PINT_WRITE, &table, err);
     if (status != PINT_OK) {
         pool->ops->discard_table(pool, index, generation);
+        return status;
     }
-    return status;
+    if (zero && (c->schema->flags & PINT_UNINITIALISED) == 0) {
+        zero_data(pool, index);
+    }
+    status = write_metadata(c, table, err);
+    if (status != PINT_OK) {
+        pint_table_close(table); /* never published: it is discarded */
+        return status;
+    }
+    *out_table = table;
+    return PINT_OK;
 }
 
 pint_status pint_table_create(pint_pool *pool, const char *name, const pint_schema *schema,
@@ -398,15 +464,38 @@ pint_status pint_table_create(pint_pool *pool, const char *name, const pint_sche
     if (status == PINT_OK) {
         status = read_schema(schema, &own, &c.field_bytes, err);
     }
+    c.metadata_bytes = own.metadata_bytes;
     for (uint32_t i = 0; status == PINT_OK && i < own.n_fields; i++) {
         pint_field field;
         status = read_field(&c, i, &field, err);
         c.row_bytes += status == PINT_OK ? rough_row_bytes(&field) : 0;
+        c.metadata_bytes += status == PINT_OK ? field.metadata_bytes : 0;
     }
     if (status == PINT_OK) {
         status = enter_writable(pool, "create", err);
     }
     return status == PINT_OK ? request_creation(pool, &c, out_table, err) : status;
+}
+
+/* A pinti_find_made; context: the pool. */
+bool pinti_requests_find_made(void *context, uint64_t session, uint64_t request,
+                              uint32_t *out_table, uint32_t *out_generation)
+{
+    const pint_pool *pool = context;
+    const uint32_t n_tables = pinti_load32_acquire(&pool->header->xn_tables);
+    for (uint32_t i = 0; i < n_tables && i < PINTI_TABLES_MAX; i++) {
+        const pinti_table_rec *rec = &pinti_cat_tables(pool->catalog)[i];
+        const uint64_t state = record_state(pool, i);
+        /* What was BUILDING for this session's request stays so: its number is in no other request,
+         * and only this session publishes it. */
+        if (pinti_state_of(state) == PINTI_BUILDING && rec->creator_session == session &&
+            rec->creator_request == request) {
+            *out_table = i;
+            *out_generation = pinti_gen_of(state);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- publish, freeze ------------------------------------------------------------------------- */
@@ -733,8 +822,10 @@ static void discard_table(pint_pool *pool, uint32_t table, uint32_t generation)
         return;
     }
     change c = {.table = table, .generation = generation};
+    pinti_interrupt_hold(); /* DISCARD_MS at most, and what another thread's request takes */
     (void)request_change(pool, "table.drop", &c, table_params(table, generation), is_discarded,
                          DISCARD_MS, NULL);
+    pinti_interrupt_release();
 }
 
 const pinti_pool_ops pinti_ipc_ops = {

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/interrupt.h"
+
 /* Room for one descriptor more than any message has: CMSG_SPACE rounds up, and a surplus one is
  * seen and closed rather than told by MSG_CTRUNC only. */
 #define CONTROL_BYTES CMSG_SPACE((PINTI_WIRE_FDS_MAX + 1u) * sizeof(int))
@@ -159,26 +161,40 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-int pinti_wire_wait(int socket, int timeout_ms)
+static int wait_for(int fd, short events, int timeout_ms)
 {
-    const int64_t deadline_ms = timeout_ms < 0 ? 0 : now_ms() + timeout_ms;
-    int left_ms = timeout_ms;
-    for (;;) {
-        struct pollfd entry = {.fd = socket, .events = POLLIN};
-        const int ready = poll(&entry, 1, left_ms);
+    const int64_t deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
+    for (int64_t left_ms = timeout_ms;;) {
+        struct pollfd entry = {.fd = fd, .events = events};
+        const bool has_slices =
+            pinti_has_interrupt() && (left_ms < 0 || left_ms > PINTI_INTERRUPT_MS);
+        const int ready = poll(&entry, 1, has_slices ? PINTI_INTERRUPT_MS : (int)left_ms);
         if (ready > 0) {
             /* Errors and hang-ups are told by the next receive. */
             return (entry.revents & POLLNVAL) != 0 ? -EBADF : 0;
         }
-        if (ready == 0) {
-            return PINTI_WIRE_WOULD_BLOCK;
-        }
-        if (errno != EINTR) {
+        if (ready < 0 && errno != EINTR) {
             return -errno;
         }
         if (timeout_ms >= 0) {
-            const int64_t left = deadline_ms - now_ms();
-            left_ms = left > 0 ? (int)left : 0;
+            left_ms = deadline_ms - now_ms();
+            if (ready == 0 && left_ms <= 0) {
+                return PINTI_WIRE_WOULD_BLOCK;
+            }
+            left_ms = left_ms > 0 ? left_ms : 0;
+        }
+        if (pinti_is_interrupted()) {
+            return PINTI_WIRE_INTERRUPTED;
         }
     }
+}
+
+int pinti_wire_wait(int socket, int timeout_ms)
+{
+    return wait_for(socket, POLLIN, timeout_ms);
+}
+
+int pinti_wire_wait_room(int socket, int timeout_ms)
+{
+    return wait_for(socket, POLLOUT, timeout_ms);
 }

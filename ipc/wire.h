@@ -22,7 +22,8 @@ enum pinti_wire_outcome {
     PINTI_WIRE_WOULD_BLOCK = 1,
     PINTI_WIRE_CLOSED = 2,    /* end of file or reset */
     PINTI_WIRE_MALFORMED = 3, /* too long, truncated, stray control data: close the connection */
-    PINTI_WIRE_TOO_MANY_FDS_IN_FLIGHT = 4 /* ETOOMANYREFS: try again later */
+    PINTI_WIRE_TOO_MANY_FDS_IN_FLIGHT = 4, /* ETOOMANYREFS: try again later */
+    PINTI_WIRE_INTERRUPTED = 5             /* pint_set_interrupt() ends the call */
 };
 
 /* Send one message with n_fds borrowed descriptors (MSG_NOSIGNAL). dont_wait: MSG_DONTWAIT.
@@ -37,8 +38,11 @@ int pinti_wire_send(int socket, const char *text, size_t text_bytes, const int *
 int pinti_wire_recv(int socket, char *buffer, size_t *out_bytes, int *fds, unsigned fds_room,
                     unsigned *out_n_fds, bool dont_wait);
 
-/* Wait until the socket can be read, up to timeout_ms (-1: no limit). 0, WOULD_BLOCK on timeout,
- * or -errno. */
+/* Wait until the socket (or another descriptor) can be read, up to timeout_ms (-1: no limit). 0,
+ * WOULD_BLOCK on timeout, INTERRUPTED, or -errno. */
 int pinti_wire_wait(int socket, int timeout_ms);
+
+/* The same until it can be written to, or has ended. */
+int pinti_wire_wait_room(int socket, int timeout_ms);
 
 #endif

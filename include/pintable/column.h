@@ -68,6 +68,9 @@ PINT_API pint_type pint_column_item_type(const pint_column *column);
 /** Room for text in bytes (PINT_TEXT, PINT_DICT_TEXT), else 0. @since 0.1 */
 PINT_API uint64_t pint_column_data_bytes(const pint_column *column);
 
+/** What the creator gave as field->metadata. As pint_table_metadata(). @since 0.1 */
+PINT_API const void *pint_column_metadata(const pint_column *column, uint64_t *out_bytes);
+
 /* ---- nulls and bits: atomic on the byte they live in ------------------------------------- */
 
 /**
@@ -131,6 +134,20 @@ PINT_API PINT_MUST_CHECK pint_status pint_column_add_category(const pint_column 
                                                               const char *text, uint64_t text_bytes,
                                                               int32_t *out_code, pint_error *err);
 
+/**
+ * Write all categories at once, by the creator of a table not yet published.
+ *
+ * Shape: n texts; text i is text[offsets[i] .. offsets[i + 1]), n + 1 offsets, ascending. Code of
+ *        text i is i. No two may be the same; that is not checked.
+ * @retval PINT_E_STATE   published, or the column has categories already
+ * @retval PINT_E_RANGE   more than the column has room for, in number or bytes
+ * @retval PINT_E_INVALID offsets not ascending, or a text is not UTF-8
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_column_put_categories(const pint_column *column,
+                                                                uint64_t n, const int64_t *offsets,
+                                                                const char *text, pint_error *err);
+
 /** Categories so far; codes are 0 to this less one. @since 0.1 */
 PINT_API uint64_t pint_column_categories(const pint_column *column);
 
@@ -138,6 +155,20 @@ PINT_API uint64_t pint_column_categories(const pint_column *column);
 PINT_API PINT_MUST_CHECK pint_status pint_column_category(const pint_column *column, uint64_t code,
                                                           const char **out_text,
                                                           uint64_t *out_bytes, pint_error *err);
+
+/**
+ * Check that rows hold what the column's type promises, before they go to code that trusts them:
+ * offsets ascending and inside the room (PINT_TEXT), codes of rows that are not null below the
+ * number of categories and codes under null from -1 up (PINT_DICT_TEXT), bytes 0 or 1 (PINT_BOOL8).
+ * Other types hold always.
+ *
+ * Shape: rows [first, first + n_rows) inside the table; reads them once.
+ * Holds: for what was there during the call.
+ * @retval PINT_E_CORRUPT  names the first row that is not as promised
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_column_validate(const pint_column *column, uint64_t first,
+                                                          uint64_t n_rows, pint_error *err);
 
 /* ---- versions, reading while others write, waiting ----------------------------------------- */
 
@@ -173,6 +204,34 @@ PINT_API uint64_t pint_column_version(const pint_column *column, uint64_t chunk)
 PINT_API PINT_MUST_CHECK pint_status pint_column_read(const pint_column *column, uint64_t first,
                                                       uint64_t n_rows, void *out_values,
                                                       uint8_t *out_validity, pint_error *err);
+
+/**
+ * Begin to read a chunk in place, without a copy and without a lease: pint_column_read() in two
+ * halves. Read through the pointers, use nothing of it yet, then ask pint_column_read_end().
+ *
+ * Types: every one.
+ * Holds: as pint_column_read().
+ *
+ * @param[out] out_stamp  for pint_column_read_end()
+ * @retval PINT_E_RANGE  no such chunk
+ * @retval PINT_E_BUSY   it is being written
+ * @retval PINT_E_TORN   its writer died in it
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_column_read_begin(const pint_column *column,
+                                                            uint64_t chunk, uint64_t *out_stamp,
+                                                            pint_error *err);
+
+/**
+ * Was everything read since pint_column_read_begin() of one moment?
+ *
+ * @retval PINT_E_CHANGED      no: throw away what was read
+ * @retval PINT_E_UNSUPPORTED  in a pool joined read-only, on a processor that may reorder loads:
+ *                             use pint_column_read()
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_column_read_end(const pint_column *column, uint64_t chunk,
+                                                          uint64_t stamp, pint_error *err);
 
 /**
  * Wait until a chunk's version differs from the one seen.

@@ -60,7 +60,8 @@ PINT_API PINT_MUST_CHECK pint_status pint_job_drop(pint_table *table, const char
  * @param[out] out_lease   rows [first, first + n_rows) are the caller's until done, fail or death
  * @retval PINT_OK          out_lease is held
  * @retval PINT_FINISHED    every chunk is done or failed; nothing is held
- * @retval PINT_AGAIN       the only chunks left are held by this session: finish them first
+ * @retval PINT_AGAIN       this session holds the only chunks left, or every undo buffer: finish
+ *                          some first
  * @retval PINT_E_TIMEOUT
  * @retval PINT_E_TORN      a chunk of a PINT_IN or PINT_INOUT column is torn: recover it
  * @retval PINT_E_GONE      chunks are held by the dead and no service is there to free them
@@ -91,6 +92,13 @@ PINT_API PINT_MUST_CHECK pint_status pint_job_done(pint_job *job, pint_lease *le
  */
 PINT_API PINT_MUST_CHECK pint_status pint_job_fail(pint_job *job, pint_lease *lease,
                                                    const char *text, pint_error *err);
+
+/**
+ * The chunk cannot be done by anyone: as pint_job_fail(), but it is set aside as failed at once.
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_job_reject(pint_job *job, pint_lease *lease,
+                                                     const char *text, pint_error *err);
 
 /** What a job has come to. Counts of chunks, read one by one while others work. */
 typedef struct pint_job_progress {
@@ -130,6 +138,18 @@ PINT_API PINT_MUST_CHECK pint_status pint_job_wait(pint_job *job, int64_t timeou
  */
 PINT_API PINT_MUST_CHECK pint_status pint_job_failure(const pint_job *job, uint64_t chunk,
                                                       char *out_text, pint_error *err);
+
+/**
+ * One failed chunk after another, ascending.
+ *
+ * Start with *cursor 0.
+ *
+ * @param[in,out] cursor  position; opaque
+ * @retval PINT_E_NOT_FOUND  no further one
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_job_next_failed(const pint_job *job, uint64_t *cursor,
+                                                          uint64_t *out_chunk, pint_error *err);
 
 #ifdef __cplusplus
 }

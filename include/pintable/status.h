@@ -37,7 +37,7 @@ extern "C" {
 #define PINT_STATUS_MAP(X)                                                                         \
     X(OK, 0, "success")                                                                            \
     X(FINISHED, 1, "the job has no chunk left: each is done or failed")                            \
-    X(AGAIN, 2, "the caller's own session holds the only chunks left")                             \
+    X(AGAIN, 2, "the caller's own session holds the only chunks left, or every undo buffer")       \
     X(E_INVALID, -1, "invalid argument")                                                           \
     X(E_RANGE, -2, "value outside its range or limit")                                             \
     X(E_NOT_FOUND, -3, "no such table, column, job or pool")                                       \

@@ -73,6 +73,44 @@ PINT_API PINT_MUST_CHECK pint_status pint_table_open(pint_pool *pool, const char
                                                      uint32_t mode, pint_table **out_table,
                                                      pint_error *err);
 
+/**
+ * Open a published table by pint_table_id(): finds it also after a rename. Looks at every table of
+ * the pool, so it is for when the name has failed.
+ * @retval PINT_E_NOT_FOUND  no live table has this id
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_table_open_id(pint_pool *pool, uint64_t table_id,
+                                                        uint32_t mode, pint_table **out_table,
+                                                        pint_error *err);
+
+/**
+ * Move every column of a table that was never published into a published one: new columns behind
+ * those there, complete from the moment they are seen. No data are copied.
+ *
+ * How a column is added: pint_table_create() one with the new columns and the target's rows and
+ * chunk_rows, fill it, then call this. Its name is of no matter.
+ *
+ * Shape:     from has as many rows and as large chunks as table.
+ * Owns:      on success takes from, which is closed: find its columns in table again. On error from
+ *            is as before.
+ * Processes: others that have table open find the columns by name from their next look on; column
+ *            positions never change.
+ * Service:   one request; idempotent when the service restarts meanwhile.
+ *
+ * @param[in] table  opened for writing, published
+ * @param[in] from   created by this session, not published, opened once
+ * @retval PINT_E_EXISTS      a column of table has the name of one of from
+ * @retval PINT_E_INVALID     rows or chunk rows differ, or both are the same table
+ * @retval PINT_E_STATE       table is not published, or from is
+ * @retval PINT_E_FROZEN, PINT_E_DROPPED
+ * @retval PINT_E_PERMISSION  table belongs to another user, or was opened to read
+ * @retval PINT_E_LIMIT       more than 65536 columns
+ * @retval PINT_E_BUSY        a chunk of from is leased, or a job of it is open
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_table_add_columns(pint_table *table, pint_table *from,
+                                                            pint_error *err);
+
 /** Give the handle up. NULL is allowed. Columns of it must not be used afterwards. @since 0.1 */
 PINT_API void pint_table_close(pint_table *table);
 
@@ -104,7 +142,14 @@ PINT_API PINT_MUST_CHECK pint_status pint_table_rename(pint_pool *pool, const ch
 PINT_API PINT_MUST_CHECK pint_status pint_table_freeze(pint_table *table, pint_error *err);
 
 /* Facts about an open table. Plain reads, never fail; all are constant while it is open, except
- * the name (pint_table_rename()) and the state (drop, freeze). */
+ * the name (pint_table_rename()), the state (drop, freeze), and the number of columns and bytes,
+ * which grow (pint_table_add_columns()). */
+
+/** Never 0, never used again in this pool. @since 0.1 */
+PINT_API uint64_t pint_table_id(const pint_table *table);
+/** What the creator gave as schema->metadata. View in shared memory, not terminated, valid until
+ * the table is closed; written by another process: check it. NULL and 0 for none. @since 0.1 */
+PINT_API const void *pint_table_metadata(const pint_table *table, uint64_t *out_bytes);
 
 /** Copy the current name into out_name, PINT_NAME_BYTES_MAX + 1 bytes. @since 0.1 */
 PINT_API void pint_table_name(const pint_table *table, char *out_name);

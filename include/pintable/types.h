@@ -51,8 +51,9 @@ enum pint_unit_code {
 /* flags of a field */
 #define PINT_NULLABLE 1u /* the column has a validity bitmap: bit 1 means the row has a value */
 
-#define PINT_NAME_BYTES_MAX 255u /* longest name of a table, column or job, without the final 0 */
-#define PINT_ZONE_BYTES_MAX 63u
+#define PINT_NAME_BYTES_MAX     255u /* longest name of a table, column or job, without the final 0 */
+#define PINT_ZONE_BYTES_MAX     63u
+#define PINT_METADATA_BYTES_MAX (16u << 20) /* of a table, and of each column */
 
 /**
  * One column of a schema. Start from PINT_FIELD_INIT: members added later then have their default.
@@ -70,12 +71,14 @@ typedef struct pint_field {
     uint32_t reserved;    /* 0 */
     uint64_t data_bytes;  /* PINT_TEXT: room for text; PINT_DICT_TEXT: room for categories' text */
     uint64_t
-        n_categories; /* PINT_DICT_TEXT: room for categories; the code type's range limits it */
+        n_categories;     /* PINT_DICT_TEXT: room for categories; the code type's range limits it */
+    const void *metadata; /* the caller's own bytes, kept with the column; borrowed, may be NULL */
+    uint64_t metadata_bytes; /* 0 to PINT_METADATA_BYTES_MAX */
 } pint_field;
 
 #define PINT_FIELD_INIT                                                                            \
     {                                                                                              \
-        sizeof(pint_field), 0, NULL, 0, 0, NULL, 0, 0, 0, 0, 0, 0                                  \
+        sizeof(pint_field), 0, NULL, 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0                         \
     }
 
 /* flags of a schema */
@@ -91,11 +94,13 @@ typedef struct pint_schema {
     uint64_t chunk_rows;      /* power of two, 512 or more; 0: chosen, see docs/format.md */
     uint32_t flags;           /* PINT_UNINITIALISED, PINT_KEPT */
     uint32_t reserved;        /* 0 */
+    const void *metadata; /* the caller's own bytes, kept with the table; borrowed, may be NULL */
+    uint64_t metadata_bytes; /* 0 to PINT_METADATA_BYTES_MAX */
 } pint_schema;
 
 #define PINT_SCHEMA_INIT                                                                           \
     {                                                                                              \
-        sizeof(pint_schema), 0, NULL, 0, 0, 0                                                      \
+        sizeof(pint_schema), 0, NULL, 0, 0, 0, NULL, 0                                             \
     }
 
 /**

@@ -35,7 +35,8 @@ static uint64_t column_bytes(const pint_column *column)
     return bytes;
 }
 
-static column_facts *collect_columns(pint_table *table)
+/* Columns may be added while they are shown: what counts is how many there were here. */
+static column_facts *collect_columns(pint_table *table, uint32_t *out_n)
 {
     const uint32_t n = pint_table_columns(table);
     column_facts *facts = pinti_cli_alloc(n, sizeof(*facts));
@@ -49,6 +50,7 @@ static column_facts *collect_columns(pint_table *table)
         fact->bytes = column_bytes(&fact->column);
         pinti_inspect_chunks(&fact->column, 0, UINT64_MAX, &fact->chunks);
     }
+    *out_n = n;
     return facts;
 }
 
@@ -98,19 +100,19 @@ static void print_facts(pint_table *table, const char *name)
                  pint_table_is_frozen(table) ? "frozen" : "can be written");
 }
 
-static void print_columns(pint_table *table, const column_facts *facts)
+static void print_columns(const column_facts *facts, uint32_t n_facts)
 {
     static const char *const headings[] = {"COLUMN", "TYPE",  ">NULLS",     ">SIZE",
                                            ">TORN",  ">HELD", ">CATEGORIES"};
     pinti_grid grid;
     char text[PINTI_OUT_ROOM];
     bool has_categories = false;
-    for (uint32_t i = 0; i < pint_table_columns(table); i++) {
+    for (uint32_t i = 0; i < n_facts; i++) {
         has_categories = has_categories || facts[i].column.type == PINT_DICT_TEXT;
     }
     pinti_grid_init(&grid, headings,
                     sizeof(headings) / sizeof(headings[0]) - (has_categories ? 0 : 1));
-    for (uint32_t i = 0; i < pint_table_columns(table); i++) {
+    for (uint32_t i = 0; i < n_facts; i++) {
         const column_facts *fact = &facts[i];
         pinti_grid_add(&grid, "%s", pint_column_name(&fact->column));
         pinti_grid_add(&grid, "%s", fact->type);
@@ -169,7 +171,7 @@ static void put_column(cJSON *array, const column_facts *fact)
 }
 
 static void print_json(pint_table *table, const char *name, const column_facts *facts,
-                       const pinti_job_list *jobs)
+                       uint32_t n_facts, const pinti_job_list *jobs)
 {
     char text[PINTI_OUT_ROOM];
     cJSON *object = pinti_new_object();
@@ -183,7 +185,7 @@ static void print_json(pint_table *table, const char *name, const column_facts *
     pinti_put_u64(object, "uid", table->desc->rec->uid);
     pinti_put_text(object, "created", pinti_out_moment(text, table->desc->rec->created_ns));
     cJSON *columns = pinti_put_array(object, "columns");
-    for (uint32_t i = 0; i < pint_table_columns(table); i++) {
+    for (uint32_t i = 0; i < n_facts; i++) {
         put_column(columns, &facts[i]);
     }
     cJSON *array = pinti_put_array(object, "jobs");
@@ -208,15 +210,16 @@ static int show(pint_pool *pool, const char *name, bool as_json)
         pint_table_close(table);
         return pinti_cli_fail(&err);
     }
-    column_facts *facts = collect_columns(table);
+    uint32_t n_facts;
+    column_facts *facts = collect_columns(table, &n_facts);
     if (as_json) {
-        print_json(table, name, facts, &jobs);
+        print_json(table, name, facts, n_facts, &jobs);
     } else {
         print_facts(table, name);
-        print_columns(table, facts);
+        print_columns(facts, n_facts);
         print_jobs(&jobs, table);
     }
-    for (uint32_t i = 0; i < pint_table_columns(table); i++) {
+    for (uint32_t i = 0; i < n_facts; i++) {
         free(facts[i].type);
     }
     free(facts);

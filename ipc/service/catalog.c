@@ -249,29 +249,50 @@ static bool use_numbers(pinti_ranges *numbers, uint64_t first, uint64_t n)
            (pinti_ranges_has_all(numbers, first, n) && pinti_ranges_remove(numbers, first, n));
 }
 
-/* Memory of a record: its extent, if it is the record's, and its sync block. */
+/* Memory of a record: its extents, if they are the record's, and its sync block. */
 static pint_status use_memory(pinti_cat *cat, const pinti_extent *wanted, uint32_t first_extent,
                               pinti_range sync, uint32_t uid, pint_error *err)
 {
-    if (first_extent != 0) {
-        if (first_extent > PINTI_EXTENTS_MAX ||
-            !use_numbers(&cat->free_extents, first_extent - 1, 1)) {
+    for (uint32_t at = first_extent; at != 0; at = cat->extents[at - 1].next) {
+        /* a chain that runs in a circle uses a number twice */
+        if (at > PINTI_EXTENTS_MAX || !use_numbers(&cat->free_extents, at - 1, 1)) {
             return pinti_fail(err, PINT_E_CORRUPT, 0,
-                              "extent %" PRIu32 " is not there or used twice", first_extent);
+                              "extent %" PRIu32 " is not there or used twice", at);
         }
-        const pinti_extent *extent = &cat->extents[first_extent - 1];
+        const pinti_extent *extent = &cat->extents[at - 1];
         if (extent->owner != wanted->owner || extent->kind != wanted->kind ||
             extent->generation != wanted->generation) {
             return pinti_fail(err, PINT_E_CORRUPT, 0,
-                              "extent %" PRIu32 " belongs to another record", first_extent);
+                              "extent %" PRIu32 " belongs to another record", at);
         }
-        const pint_status status = pinti_memory_mark_used(
-            cat->memory, false, pinti_cat_extent(cat, first_extent), uid, err);
+        const pint_status status =
+            pinti_memory_mark_used(cat->memory, false, pinti_cat_extent(cat, at), uid, err);
         if (status != PINT_OK) {
             return status;
         }
     }
     return pinti_memory_mark_used(cat->memory, true, sync, uid, err);
+}
+
+/* Column records, and the sync blocks that came with added columns. */
+static pint_status use_columns(pinti_cat *cat, const pinti_table_rec *rec, pint_error *err)
+{
+    const uint32_t n_runs = pinti_cat_n_runs(rec);
+    const uint32_t n_columns = pinti_load32_relaxed(&rec->xn_columns);
+    bool good = n_runs != 0;
+    for (uint32_t run = 0; run < n_runs && good; run++) {
+        good = use_numbers(&cat->free_columns, rec->runs[run].first, rec->runs[run].count);
+    }
+    if (!good) {
+        return pinti_fail(err, PINT_E_CORRUPT, 0, "column records of table %" PRIu32 " are taken",
+                          (uint32_t)(rec - cat->tables));
+    }
+    pint_status status = PINT_OK;
+    for (uint32_t i = rec->runs[0].count; i < n_columns && status == PINT_OK; i++) {
+        const pinti_range block = pinti_cat_column_block(pinti_cat_column(cat->catalog, rec, i));
+        status = pinti_memory_mark_used(cat->memory, true, block, rec->uid, err);
+    }
+    return status;
 }
 
 static pint_status rebuild_table(pinti_cat *cat, uint32_t index, pint_error *err)
@@ -283,18 +304,23 @@ static pint_status rebuild_table(pinti_cat *cat, uint32_t index, pint_error *err
     }
     const pinti_extent wanted = {
         .owner = index, .kind = PINTI_EXTENT_TABLE, .generation = pinti_gen_of(gen_state)};
-    if (!use_numbers(&cat->free_tables, index, 1) ||
-        !use_numbers(&cat->free_columns, rec->runs[0].first, rec->runs[0].count)) {
-        return pinti_fail(err, PINT_E_CORRUPT, 0, "column records of table %" PRIu32 " are taken",
-                          index);
+    if (!use_numbers(&cat->free_tables, index, 1)) {
+        return pinti_fail(err, PINT_E_CORRUPT, 0, "table %" PRIu32 " is there twice", index);
     }
-    const pint_status status =
-        use_memory(cat, &wanted, rec->first_extent,
-                   (pinti_range){.off = rec->sync_off, .bytes = rec->sync_bytes}, rec->uid, err);
+    pint_status status = use_columns(cat, rec, err);
+    if (status == PINT_OK) {
+        status = use_memory(cat, &wanted, rec->first_extent,
+                            (pinti_range){.off = rec->sync_off, .bytes = rec->sync_bytes}, rec->uid,
+                            err);
+    }
     if (status != PINT_OK) {
         return status;
     }
     cat->table_info[index].uid = rec->uid;
+    if (rec->moved_to != 0 &&
+        pinti_cat_has_table(cat, (uint32_t)rec->moved_to - 1, pinti_gen_of(rec->moved_to))) {
+        cat->table_info[(uint32_t)rec->moved_to - 1].n_donors++;
+    }
     pinti_cat_link_request(cat, index);
     cat->n_building += pinti_state_of(gen_state) == PINTI_BUILDING;
     cat->n_dying += pinti_state_of(gen_state) == PINTI_DYING;

@@ -23,11 +23,12 @@ typedef struct pinti_schema {
     uint32_t flags;      /* PINT_UNINITIALISED, PINT_KEPT */
     uint32_t n_columns;
     uint32_t room;
+    uint64_t metadata_bytes; /* of the table: room for what its creator writes */
     struct pinti_schema_column {
         char name[PINTI_NAME_BYTES_MAX + 1];
         char zone[64];
         uint32_t type, flags, unit, width_bytes, list_length, item_type;
-        uint64_t data_bytes, n_categories;
+        uint64_t data_bytes, n_categories, metadata_bytes;
     } * columns;
 } pinti_schema;
 
@@ -92,6 +93,12 @@ pint_status pinti_cat_keep(pinti_cat *cat, uint32_t index, uint32_t generation, 
 
 /* From now on uid is charged for the table and its jobs (it holds them after their drop). */
 void pinti_cat_charge(pinti_cat *cat, uint32_t index, uint32_t generation, uint32_t uid);
+
+/* Move every column of a BUILDING table of this session into a LIVE one (catalog_columns.c).
+ * PINT_OK also when that was done before. Errors: see pint_table_add_columns(). */
+pint_status pinti_cat_add_columns(pinti_cat *cat, uint32_t target, uint32_t target_generation,
+                                  uint32_t donor, uint32_t donor_generation, uint64_t session,
+                                  pint_error *err);
 
 /* LIVE or BUILDING -> DYING (sequentially consistent) and out of the index; its jobs too. */
 pint_status pinti_cat_drop(pinti_cat *cat, uint32_t index, uint32_t generation, pint_error *err);

@@ -4,13 +4,13 @@
 
 /*
  * Inside of the catalog's writer: catalog.c (life of the object, rebuild), catalog_index.c (names),
- * catalog_table.c, catalog_job.c, catalog_reap.c.
+ * catalog_table.c, catalog_columns.c, catalog_job.c, catalog_reap.c.
  *
  * What a crash leaves: a record counts from the release store of its xgen_state on. Extents, column
  * records and uses count only while a record that is not FREE points at them. So everything is
- * written before xgen_state says BUILDING or LIVE, and nothing has to be taken back. Only rename
- * and publish with replace change several words that belong together; they are noted in the journal
- * first and finished by rebuild.
+ * written before xgen_state says BUILDING or LIVE, and nothing has to be taken back. Only rename,
+ * publish with replace and the adding of columns change several words that belong together; they
+ * are noted in the journal first and finished by rebuild.
  */
 
 #include "host/crash.h"
@@ -25,10 +25,25 @@ typedef struct pinti_journal {
     uint32_t replaced;   /* PUBLISH: index + 1 of the table that loses the name */
     uint32_t name_bytes; /* RENAME: the new name */
     uint32_t reserved;
-    uint64_t name[PINTI_NAME_WORDS];
+    union {
+        uint64_t name[PINTI_NAME_WORDS];
+        struct pinti_journal_columns { /* COLUMNS: catalog_columns.c; the table is the target */
+            uint32_t donor;            /* index */
+            uint32_t donor_generation;
+            uint32_t extent;      /* of the donor: index + 1 */
+            uint32_t next_extent; /* first of the target before: index + 1, 0 for none */
+            uint32_t n_columns;   /* of the target afterwards */
+            uint32_t schema_generation;
+            uint64_t bytes; /* of the target afterwards */
+        } columns;
+    };
 } pinti_journal;
 
-enum pinti_journal_kind { PINTI_JOURNAL_RENAME = 1, PINTI_JOURNAL_PUBLISH = 2 };
+enum pinti_journal_kind {
+    PINTI_JOURNAL_RENAME = 1,
+    PINTI_JOURNAL_PUBLISH = 2,
+    PINTI_JOURNAL_COLUMNS = 3
+};
 
 #define PINTI_CAT_JOURNAL_OFF 1024u
 _Static_assert(PINTI_CAT_JOURNAL_OFF >= sizeof(pinti_catalog_header), "layout 1");
@@ -39,6 +54,7 @@ struct pinti_cat_table {
     uint32_t uid;          /* is charged for it */
     uint32_t next_request; /* tables in the same request bucket */
     uint32_t jobs;         /* first job */
+    uint32_t n_donors;     /* DYING tables whose columns moved here: see catalog_columns.c */
 };
 
 struct pinti_cat_job {
@@ -100,11 +116,21 @@ const char *pinti_cat_name(const pinti_table_rec *rec, char out[PINTI_NAME_BYTES
 /* Take one number (a run of n numbers) that is free, the lowest. False: none. */
 bool pinti_cat_take_number(pinti_ranges *numbers, uint32_t n, uint32_t *out_first);
 
-/* The extent of a record: bytes 0 for none. */
+/* The memory of one extent, by index + 1: bytes 0 for none. */
 pinti_range pinti_cat_extent(const pinti_cat *cat, uint32_t first_extent);
 
 /* Store another state, keeping generation and flags, ordered before later loads (slots). */
 void pinti_cat_set_state(pinti_a64 *gen_state, enum pinti_record_state state);
+
+/* The journal of the mapped catalog. */
+static inline pinti_journal *pinti_cat_journal(const pinti_cat *cat)
+{
+    return (pinti_journal *)(void *)((char *)cat->catalog + PINTI_CAT_JOURNAL_OFF);
+}
+
+/* Arm the journal, its fields being filled, for a table that is not FREE; and disarm it. */
+void pinti_cat_journal_begin(pinti_cat *cat, enum pinti_journal_kind kind, uint32_t table);
+void pinti_cat_journal_end(pinti_cat *cat);
 
 /* Link a table into its request bucket; a job into its table's list. */
 void pinti_cat_link_request(pinti_cat *cat, uint32_t index);
@@ -143,6 +169,17 @@ void pinti_cat_finish_journal(pinti_cat *cat);
 
 /* LIVE or BUILDING -> DYING and out of the index, its jobs too. */
 void pinti_cat_table_kill(pinti_cat *cat, uint32_t index);
+
+/* ---- catalog_columns.c ---- */
+
+/* How many of a table's runs are in use: those that xn_columns reaches. */
+uint32_t pinti_cat_n_runs(const pinti_table_rec *rec);
+
+/* The sync block that came with this column, the first of its block: bytes 0 for none. */
+pinti_range pinti_cat_column_block(const pinti_column_rec *column);
+
+/* Carry a journalled adding of columns through: its steps may have been taken before. */
+void pinti_cat_finish_columns(pinti_cat *cat, uint32_t target, const pinti_journal *journal);
 
 /* ---- catalog_job.c ---- */
 

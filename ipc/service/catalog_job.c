@@ -57,23 +57,24 @@ static const char *column_shown(const pinti_column_rec *column, char out[100])
     return pinti_printable(out, 100, (const char *)column->name, column->name_bytes);
 }
 
-static pint_status check_use(const pinti_column_rec *columns, uint32_t n_columns, uint32_t use,
+static pint_status check_use(const pinti_cat *cat, const pinti_table_rec *table, uint32_t use,
                              pint_error *err)
 {
     char text[100];
-    if (use >> 2 >= n_columns) {
+    const pinti_column_rec *column = pinti_cat_column(cat->catalog, table, use >> 2);
+    if (column == NULL) {
         return pinti_fail(err, PINT_E_NOT_FOUND, 0,
                           "job.create: column %" PRIu32 " of a table with %" PRIu32 " columns",
-                          use >> 2, n_columns);
+                          use >> 2, pinti_load32_relaxed(&table->xn_columns));
     }
     if ((use & 3u) > USE_INOUT) {
         return pinti_fail(err, PINT_E_INVALID, 0, "job.create: column '%s': unknown use",
-                          column_shown(&columns[use >> 2], text));
+                          column_shown(column, text));
     }
-    if (columns[use >> 2].type == PINT_TEXT && (use & 3u) != USE_IN) {
+    if (column->type == PINT_TEXT && (use & 3u) != USE_IN) {
         return pinti_fail(err, PINT_E_TYPE, 0,
                           "job.create: column '%s': text is not written in place",
-                          column_shown(&columns[use >> 2], text));
+                          column_shown(column, text));
     }
     return PINT_OK;
 }
@@ -84,11 +85,11 @@ static pint_status sort_uses(const pinti_cat *cat, const pinti_table_rec *table,
                              pint_error *err)
 {
     char text[100];
-    const pinti_column_rec *columns = &cat->columns[table->runs[0].first];
-    if (n_uses > table->n_columns) {
+    const uint32_t n_columns = pinti_load32_relaxed(&table->xn_columns);
+    if (n_uses > n_columns) {
         return pinti_fail(err, PINT_E_INVALID, 0,
                           "job.create: %" PRIu32 " uses of a table with %" PRIu32 " columns",
-                          n_uses, table->n_columns);
+                          n_uses, n_columns);
     }
     uint32_t *sorted = malloc(((size_t)n_uses + 1) * sizeof(*sorted));
     if (sorted == NULL) {
@@ -100,10 +101,11 @@ static pint_status sort_uses(const pinti_cat *cat, const pinti_table_rec *table,
     }
     pint_status status = PINT_OK;
     for (uint32_t i = 0; i < n_uses && status == PINT_OK; i++) {
-        status = check_use(columns, table->n_columns, sorted[i], err);
+        status = check_use(cat, table, sorted[i], err);
         if (status == PINT_OK && i > 0 && sorted[i] >> 2 == sorted[i - 1] >> 2) {
-            status = pinti_fail(err, PINT_E_INVALID, 0, "job.create: column '%s' is named twice",
-                                column_shown(&columns[sorted[i] >> 2], text));
+            status = pinti_fail(
+                err, PINT_E_INVALID, 0, "job.create: column '%s' is named twice",
+                column_shown(pinti_cat_column(cat->catalog, table, sorted[i] >> 2), text));
         }
     }
     if (status != PINT_OK) {
@@ -194,7 +196,7 @@ static bool undo_bytes_of(const pinti_cat *cat, const pinti_table_rec *table,
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < n_uses; i++) {
-        const pinti_column_rec *column = &cat->columns[table->runs[0].first + (sorted[i] >> 2)];
+        const pinti_column_rec *column = pinti_cat_column(cat->catalog, table, sorted[i] >> 2);
         const uint64_t bits = line_up(table->chunk_rows / 8);
         uint64_t values = bits;
         if ((sorted[i] & 3u) != USE_INOUT) {

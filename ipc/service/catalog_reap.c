@@ -17,41 +17,65 @@ static uint32_t generation_of(const pinti_a64 *gen_state)
     return (uint32_t)(pinti_load64_relaxed(gen_state) >> 32);
 }
 
-static void free_extent(pinti_cat *cat, uint32_t first_extent)
+/* Data memory of a record that is FREE now, and the extents that say so. */
+static void free_extents(pinti_cat *cat, uint32_t first_extent, uint32_t uid)
 {
-    if (first_extent != 0) {
-        memset(&cat->extents[first_extent - 1], 0, sizeof(pinti_extent));
-        (void)pinti_ranges_add(&cat->free_extents, first_extent - 1, 1);
+    for (uint32_t at = first_extent; at != 0 && at <= PINTI_EXTENTS_MAX;) {
+        const pinti_range data = pinti_cat_extent(cat, at);
+        const uint32_t next = cat->extents[at - 1].next;
+        memset(&cat->extents[at - 1], 0, sizeof(pinti_extent));
+        (void)pinti_ranges_add(&cat->free_extents, at - 1, 1);
+        pinti_memory_give(cat->memory, data, (pinti_range){0, 0}, uid);
+        at = next;
     }
 }
 
 static void free_job(pinti_cat *cat, uint32_t job)
 {
     pinti_job_rec *rec = &cat->jobs[job];
-    const pinti_range data = pinti_cat_extent(cat, rec->first_extent);
     const pinti_range sync = {.off = rec->sync_off, .bytes = rec->sync_bytes};
     pinti_cat_unlink_job(cat, job);
     pinti_cat_set_state(&rec->xgen_state, PINTI_FREE);
-    free_extent(cat, rec->first_extent);
-    pinti_memory_give(cat->memory, data, sync, cat->job_info[job].uid);
+    free_extents(cat, rec->first_extent, cat->job_info[job].uid);
+    pinti_memory_give(cat->memory, (pinti_range){0, 0}, sync, cat->job_info[job].uid);
     (void)pinti_ranges_add(&cat->free_uses, rec->first_use, rec->n_uses);
     (void)pinti_ranges_add(&cat->free_jobs, job, 1);
     cat->n_dying--;
 }
 
+/* Column records of a table that is FREE now, and the sync blocks that came with added columns. Old
+ * records never look valid. */
+static void free_columns(pinti_cat *cat, const pinti_table_rec *rec, uint32_t uid)
+{
+    const uint32_t n_columns = pinti_load32_relaxed(&rec->xn_columns);
+    const uint32_t n_runs = pinti_cat_n_runs(rec);
+    for (uint32_t i = 0; i < n_columns; i++) {
+        pinti_column_rec *column = pinti_cat_column(cat->catalog, rec, i);
+        const pinti_range block = pinti_cat_column_block(column);
+        if (block.bytes != 0) {
+            pinti_memory_give(cat->memory, (pinti_range){0, 0}, block, uid);
+        }
+        memset(column, 0, sizeof(*column));
+    }
+    for (uint32_t run = 0; run < n_runs; run++) {
+        (void)pinti_ranges_add(&cat->free_columns, rec->runs[run].first, rec->runs[run].count);
+    }
+}
+
 static void free_table(pinti_cat *cat, uint32_t index)
 {
     pinti_table_rec *rec = &cat->tables[index];
-    const pinti_range data = pinti_cat_extent(cat, rec->first_extent);
     const pinti_range sync = {.off = rec->sync_off, .bytes = rec->sync_bytes};
+    const uint32_t uid = cat->table_info[index].uid;
     pinti_cat_unlink_request(cat, index);
-    /* Old column records never look valid. Nobody reads them: no slot refers to the table. */
-    memset(&cat->columns[rec->runs[0].first], 0, rec->runs[0].count * sizeof(pinti_column_rec));
-    PINTI_CRASHPOINT(SERVICE_FREE_HALF);
     pinti_cat_set_state(&rec->xgen_state, PINTI_FREE);
-    free_extent(cat, rec->first_extent);
-    pinti_memory_give(cat->memory, data, sync, cat->table_info[index].uid);
-    (void)pinti_ranges_add(&cat->free_columns, rec->runs[0].first, rec->runs[0].count);
+    PINTI_CRASHPOINT(SERVICE_FREE_HALF);
+    free_columns(cat, rec, uid); /* nobody reads them: no slot refers to the table */
+    free_extents(cat, rec->first_extent, uid);
+    pinti_memory_give(cat->memory, (pinti_range){0, 0}, sync, uid);
+    if (rec->moved_to != 0) {
+        cat->table_info[(uint32_t)rec->moved_to - 1].n_donors--; /* it waited for this one */
+    }
     (void)pinti_ranges_add(&cat->free_tables, index, 1);
     cat->n_dying--;
 }
@@ -75,6 +99,29 @@ static bool job_is_done(const pinti_cat *cat, uint32_t job, refers_fn refers, vo
            !refers(ctx, KIND_TABLE, rec->table, rec->table_generation);
 }
 
+/* Tables: those whose columns were moved to another, or those where that is not so. A target whose
+ * donor is still referred to waits: the bytes under that reference are its own now. */
+static uint32_t reap_tables(pinti_cat *cat, bool moved, refers_fn refers, void *ctx)
+{
+    uint32_t n_freed = 0;
+    uint32_t n_left = cat->n_dying;
+    const uint32_t n_tables = pinti_load32_relaxed(&cat->header->xn_tables);
+    for (uint32_t i = 0; i < n_tables && n_left > 0; i++) {
+        const pinti_table_rec *rec = &cat->tables[i];
+        if (pinti_cat_state(&rec->xgen_state) != PINTI_DYING) {
+            continue;
+        }
+        n_left--;
+        if ((rec->moved_to != 0) == moved && cat->table_info[i].jobs == 0 &&
+            cat->table_info[i].n_donors == 0 &&
+            !refers(ctx, KIND_TABLE, i, generation_of(&rec->xgen_state))) {
+            free_table(cat, i);
+            n_freed++;
+        }
+    }
+    return n_freed;
+}
+
 uint32_t pinti_cat_reap(pinti_cat *cat,
                         bool (*refers)(void *ctx, int kind, uint32_t index, uint32_t generation),
                         void *ctx)
@@ -91,18 +138,8 @@ uint32_t pinti_cat_reap(pinti_cat *cat,
             }
         }
     }
-    const uint32_t n_tables = pinti_load32_relaxed(&cat->header->xn_tables);
-    for (uint32_t i = 0; i < n_tables && n_left > 0; i++) {
-        if (pinti_cat_state(&cat->tables[i].xgen_state) == PINTI_DYING) {
-            n_left--;
-            if (cat->table_info[i].jobs == 0 &&
-                !refers(ctx, KIND_TABLE, i, generation_of(&cat->tables[i].xgen_state))) {
-                free_table(cat, i);
-                n_freed++;
-            }
-        }
-    }
-    return n_freed;
+    n_freed += reap_tables(cat, true, refers, ctx); /* first, so that their targets need not wait */
+    return n_freed + reap_tables(cat, false, refers, ctx);
 }
 
 void pinti_cat_session_ended(pinti_cat *cat, uint64_t session)

@@ -11,11 +11,6 @@
 #include "ipc/service/catalog_internal.h"
 #include "ipc/service/schema.h"
 
-static pinti_journal *journal_of(const pinti_cat *cat)
-{
-    return (pinti_journal *)(void *)((char *)cat->catalog + PINTI_CAT_JOURNAL_OFF);
-}
-
 static pint_status no_such(const pinti_cat *cat, uint32_t index, uint32_t generation,
                            pint_error *err)
 {
@@ -85,6 +80,12 @@ static uint64_t place_at(uint64_t base, uint64_t place)
     return place == PINTI_NO_BUFFER ? PINTI_NO_BUFFER : base + place;
 }
 
+/* 0 for none, as in a record that knows of no metadata. */
+static uint64_t metadata_at(uint64_t base, uint64_t place)
+{
+    return place == PINTI_NO_BUFFER ? 0 : base + place;
+}
+
 static void fill_column(pinti_column_rec *rec, const struct pinti_schema_column *column,
                         const pinti_place *place, uint64_t data_off, uint64_t sync_off)
 {
@@ -107,6 +108,8 @@ static void fill_column(pinti_column_rec *rec, const struct pinti_schema_column 
     rec->n_categories = column->n_categories;
     rec->words_off = sync_off + place->words;
     rec->state_off = sync_off + place->state;
+    rec->metadata_off = metadata_at(data_off, place->metadata);
+    rec->metadata_bytes = column->metadata_bytes;
     memcpy(rec->zone, column->zone, strnlen(column->zone, PINT_ZONE_BYTES_MAX));
 }
 
@@ -130,12 +133,15 @@ static void fill_table(pinti_cat *cat, uint32_t index, const pinti_schema *schem
     rec->row_capacity = shape->row_capacity;
     rec->chunk_rows = shape->chunk_rows;
     rec->n_chunks = shape->n_chunks;
-    rec->n_columns = schema->n_columns;
+    pinti_store32_relaxed(&rec->xn_columns, schema->n_columns); /* xgen_state comes after */
     rec->sync_off = sync->off;
     rec->sync_bytes = sync->bytes;
     rec->schema_generation = 1;
-    rec->bytes = data->bytes + sync->bytes;
+    pinti_store64_relaxed(&rec->xbytes, data->bytes + sync->bytes);
     rec->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    rec->metadata_off = metadata_at(data->off, shape->metadata);
+    rec->metadata_bytes = schema->metadata_bytes;
+    rec->moved_to = 0;
     memset(rec->runs, 0, sizeof(rec->runs));
     memset(rec->reserved, 0, sizeof(rec->reserved));
 }
@@ -241,24 +247,18 @@ static void kill_jobs(pinti_cat *cat, uint32_t index)
     }
 }
 
-static void journal_write(pinti_cat *cat, enum pinti_journal_kind kind, uint32_t index,
-                          uint32_t replaced, const uint64_t *words, uint32_t name_bytes)
+void pinti_cat_journal_begin(pinti_cat *cat, enum pinti_journal_kind kind, uint32_t table)
 {
-    pinti_journal *journal = journal_of(cat);
+    pinti_journal *journal = pinti_cat_journal(cat);
+    const uint64_t gen_state = pinti_load64_relaxed(&cat->tables[table].xgen_state);
     journal->kind = kind;
-    journal->replaced = replaced;
-    journal->name_bytes = name_bytes;
-    if (words != NULL) {
-        memcpy(journal->name, words, sizeof(journal->name));
-    }
-    const uint64_t gen_state = pinti_load64_relaxed(&cat->tables[index].xgen_state);
     /* From here on a crash carries the change through: rebuild reads this first. */
-    pinti_store64_release(&journal->xtable, (uint64_t)pinti_gen_of(gen_state) << 32 | (index + 1));
+    pinti_store64_release(&journal->xtable, (uint64_t)pinti_gen_of(gen_state) << 32 | (table + 1));
 }
 
-static void journal_clear(pinti_cat *cat)
+void pinti_cat_journal_end(pinti_cat *cat)
 {
-    pinti_store64_release(&journal_of(cat)->xtable, 0);
+    pinti_store64_release(&pinti_cat_journal(cat)->xtable, 0);
 }
 
 pint_status pinti_cat_publish(pinti_cat *cat, uint32_t index, uint32_t generation, bool replace,
@@ -293,7 +293,8 @@ pint_status pinti_cat_publish(pinti_cat *cat, uint32_t index, uint32_t generatio
         pinti_index_insert(cat, name.hash, index);
         return PINT_OK;
     }
-    journal_write(cat, PINTI_JOURNAL_PUBLISH, index, old, NULL, 0);
+    pinti_cat_journal(cat)->replaced = old;
+    pinti_cat_journal_begin(cat, PINTI_JOURNAL_PUBLISH, index);
     pinti_cat_set_state(&rec->xgen_state, PINTI_LIVE);
     /* A reader that took the old entry and finds its table DYING looks again. */
     pinti_index_begin_moving(cat);
@@ -301,7 +302,7 @@ pint_status pinti_cat_publish(pinti_cat *cat, uint32_t index, uint32_t generatio
     PINTI_CRASHPOINT(SERVICE_PUBLISH_HALF);
     end_live(cat, old - 1);
     pinti_index_end_moving(cat);
-    journal_clear(cat);
+    pinti_cat_journal_end(cat);
     kill_jobs(cat, old - 1);
     return PINT_OK;
 }
@@ -336,7 +337,10 @@ pint_status pinti_cat_rename(pinti_cat *cat, uint32_t index, uint32_t generation
     uint64_t words[PINTI_NAME_WORDS];
     words_of(new_name, words);
     const uint64_t old_hash = pinti_index_hash(rec);
-    journal_write(cat, PINTI_JOURNAL_RENAME, index, 0, words, name.bytes);
+    pinti_journal *journal = pinti_cat_journal(cat);
+    journal->name_bytes = name.bytes;
+    memcpy(journal->name, words, sizeof(journal->name));
+    pinti_cat_journal_begin(cat, PINTI_JOURNAL_RENAME, index);
     if (live) {
         pinti_index_insert(cat, name.hash, index);
     }
@@ -346,13 +350,13 @@ pint_status pinti_cat_rename(pinti_cat *cat, uint32_t index, uint32_t generation
     if (live) {
         pinti_index_remove(cat, old_hash, index);
     }
-    journal_clear(cat);
+    pinti_cat_journal_end(cat);
     return PINT_OK;
 }
 
 void pinti_cat_finish_journal(pinti_cat *cat)
 {
-    const pinti_journal *journal = journal_of(cat);
+    const pinti_journal *journal = pinti_cat_journal(cat);
     const uint64_t table = pinti_load64_relaxed(&journal->xtable);
     const uint32_t index = (uint32_t)table - 1;
     if (table == 0) {
@@ -369,10 +373,12 @@ void pinti_cat_finish_journal(pinti_cat *cat)
             if (journal->replaced - 1 < PINTI_TABLES_MAX) {
                 pinti_cat_set_state(&cat->tables[journal->replaced - 1].xgen_state, PINTI_DYING);
             }
+        } else if (journal->kind == PINTI_JOURNAL_COLUMNS) {
+            pinti_cat_finish_columns(cat, index, journal);
         }
     }
     /* The index is put right by pinti_index_repair(), which needs no journal. */
-    journal_clear(cat);
+    pinti_cat_journal_end(cat);
 }
 
 /* ---- flags and end --------------------------------------------------------------------------- */
@@ -420,7 +426,8 @@ void pinti_cat_charge(pinti_cat *cat, uint32_t index, uint32_t generation, uint3
         return;
     }
     struct pinti_cat_table *info = &cat->table_info[index];
-    pinti_memory_charge(cat->memory, cat->tables[index].bytes, info->uid, uid);
+    pinti_memory_charge(cat->memory, pinti_load64_relaxed(&cat->tables[index].xbytes), info->uid,
+                        uid);
     info->uid = uid;
     for (uint32_t job = info->jobs; job != 0; job = cat->job_info[job - 1].next) {
         pinti_memory_charge(cat->memory, cat->jobs[job - 1].bytes, cat->job_info[job - 1].uid, uid);

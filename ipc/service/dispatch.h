@@ -70,6 +70,7 @@ pint_status pinti_method_table_rename(pinti_call *call, pint_error *err);
 pint_status pinti_method_table_freeze(pinti_call *call, pint_error *err);
 pint_status pinti_method_table_keep(pinti_call *call, pint_error *err);
 pint_status pinti_method_table_find(pinti_call *call, pint_error *err);
+pint_status pinti_method_table_add_columns(pinti_call *call, pint_error *err);
 pint_status pinti_method_table_closed(pinti_call *call, pint_error *err);
 /* methods_job.c */
 pint_status pinti_method_job_create(pinti_call *call, pint_error *err);

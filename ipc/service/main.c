@@ -271,9 +271,13 @@ static void harden(void)
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* closes /proc/PID/fd and mem to the same user */
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)setrlimit(RLIMIT_CORE, &none);
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    /* what a shell allowed the first user of a private service is not for all its users */
+    const int raised[] = {RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA, RLIMIT_FSIZE};
+    for (size_t i = 0; i < sizeof(raised) / sizeof(raised[0]); i++) {
+        if (getrlimit((__rlimit_resource_t)raised[i], &limit) == 0) {
+            limit.rlim_cur = limit.rlim_max;
+            (void)setrlimit((__rlimit_resource_t)raised[i], &limit);
+        }
     }
     (void)umask(077);
 }

@@ -79,8 +79,9 @@ static pint_status read_u32(const cJSON *item, const char *key, uint32_t *out, p
 static pint_status read_column(const cJSON *item, struct pinti_schema_column *column,
                                pint_error *err)
 {
-    static const char *const keys[] = {"name",  "type",   "nullable", "unit",       "zone",
-                                       "width", "length", "item",     "data_bytes", "categories"};
+    static const char *const keys[] = {"name",       "type",       "nullable",      "unit",
+                                       "zone",       "width",      "length",        "item",
+                                       "data_bytes", "categories", "metadata_bytes"};
     const char *name = NULL;
     const char *zone = NULL;
     bool nullable = false;
@@ -98,7 +99,9 @@ static pint_status read_column(const cJSON *item, struct pinti_schema_column *co
         (status = read_u32(item, "width", &column->width_bytes, err)) != PINT_OK ||
         (status = read_u32(item, "length", &column->list_length, err)) != PINT_OK ||
         (status = pinti_json_u64_or(item, "data_bytes", UINT64_MAX, 0, &column->data_bytes, err)) !=
-            PINT_OK) {
+            PINT_OK ||
+        (status = pinti_json_u64_or(item, "metadata_bytes", UINT64_MAX, 0, &column->metadata_bytes,
+                                    err)) != PINT_OK) {
         return status;
     }
     column->flags = nullable ? PINT_NULLABLE : 0;
@@ -256,6 +259,8 @@ pint_status pinti_method_table_create(pinti_call *call, pint_error *err)
             PINT_OK ||
         (status = pinti_json_u64_or(call->params, "chunk_rows", UINT64_MAX, 0, &schema->chunk_rows,
                                     err)) != PINT_OK ||
+        (status = pinti_json_u64_or(call->params, "metadata_bytes", UINT64_MAX, 0,
+                                    &schema->metadata_bytes, err)) != PINT_OK ||
         (status = pinti_json_u64_or(call->params, "flags", UINT32_MAX, 0, &flags, err)) !=
             PINT_OK) {
         pinti_assembly_clear(call->service, call->connection);
@@ -429,6 +434,53 @@ pint_status pinti_method_table_freeze(pinti_call *call, pint_error *err)
     if (status == PINT_OK && pinti_sweep_table_is_held(&call->service->view, table)) {
         pinti_cat_thaw(call->service->cat, table, generation);
         status = pinti_fail(err, PINT_E_BUSY, 0, "freeze: a chunk of the table is leased");
+    }
+    return status;
+}
+
+/* A held word belongs to a lease or a job that knows the column as one of the table that is made.
+ * Once that is DYING its words are another table's. */
+static pint_status check_not_held(pinti_service *service, uint32_t from, pint_error *err)
+{
+    const uint64_t gen_state =
+        pinti_load64_relaxed(&pinti_cat_tables(service->catalog)[from].xgen_state); /* own store */
+    if (pinti_state_of(gen_state) == PINTI_BUILDING &&
+        pinti_sweep_table_is_held(&service->view, from)) {
+        return pinti_fail(err, PINT_E_BUSY, 0, "add columns: a chunk of them is leased");
+    }
+    return PINT_OK;
+}
+
+pint_status pinti_method_table_add_columns(pinti_call *call, pint_error *err)
+{
+    pinti_service *service = call->service;
+    uint32_t table = 0;
+    uint32_t generation = 0;
+    uint64_t from = 0;
+    uint64_t from_generation = 0;
+    pint_status status = read_table(call, &table, &generation, err);
+    if (status != PINT_OK) {
+        return status;
+    }
+    if (pinti_json_u64(call->params, "from", UINT32_MAX, &from, err) != PINT_OK ||
+        pinti_json_u64(call->params, "from_generation", UINT32_MAX, &from_generation, err) !=
+            PINT_OK) {
+        return PINTI_CALL_BAD_PARAMS;
+    }
+    status = check_owner(call, table, generation, "add columns", err);
+    if (status == PINT_OK) {
+        status = check_owner(call, (uint32_t)from, (uint32_t)from_generation, "add columns", err);
+    }
+    if (status == PINT_OK) {
+        status = check_not_held(service, (uint32_t)from, err);
+    }
+    if (status == PINT_OK) {
+        status =
+            pinti_cat_add_columns(service->cat, table, generation, (uint32_t)from,
+                                  (uint32_t)from_generation, call->connection->session->id, err);
+    }
+    if (status == PINT_OK) {
+        pinti_death_rescan(service);
     }
     return status;
 }

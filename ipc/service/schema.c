@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checking a schema that came over the socket, and laying a table out: for each column in order
- * validity, values, offsets, text, offsets of categories, text of categories. Buffers begin at
- * cache lines; those of a slab or more at pages. All arithmetic on counts that a client named is
- * checked for overflow.
+ * validity, values, offsets, text, offsets of categories, text of categories, metadata; then the
+ * metadata of the table. Buffers begin at cache lines; those of a slab or more at pages. All
+ * arithmetic on counts that a client named is checked for overflow.
  */
 #include "ipc/service/schema.h"
 
@@ -146,6 +146,16 @@ static pint_status check_text(const pinti_schema *schema, const column *col, pin
     return PINT_OK;
 }
 
+static pint_status check_metadata(const pinti_schema *schema, const column *col, uint64_t bytes,
+                                  pint_error *err)
+{
+    char at[WHERE_BYTES];
+    return bytes <= PINT_METADATA_BYTES_MAX
+               ? PINT_OK
+               : pinti_fail(err, PINT_E_RANGE, 0, "%s: %" PRIu64 " bytes of metadata, at most %u",
+                            where(at, schema, col), bytes, PINT_METADATA_BYTES_MAX);
+}
+
 static pint_status check_column(const pinti_schema *schema, const column *col, pint_error *err)
 {
     char at[WHERE_BYTES];
@@ -168,7 +178,10 @@ static pint_status check_column(const pinti_schema *schema, const column *col, p
     if (status == PINT_OK) {
         status = check_width(schema, col, err);
     }
-    return status != PINT_OK ? status : check_text(schema, col, err);
+    if (status == PINT_OK) {
+        status = check_text(schema, col, err);
+    }
+    return status != PINT_OK ? status : check_metadata(schema, col, col->metadata_bytes, err);
 }
 
 /* Every column's name once: a hash set of column numbers. */
@@ -258,7 +271,7 @@ static pint_status check_table(const pinti_schema *schema, pint_error *err)
                           "%s: chunks of %" PRIu64 " rows; a power of two, %u or more",
                           where(at, schema, NULL), chunk_rows, PINTI_CHUNK_ROWS_MIN);
     }
-    return PINT_OK;
+    return check_metadata(schema, NULL, schema->metadata_bytes, err);
 }
 
 pint_status pinti_cat_check_schema(pinti_schema *schema, pint_error *err)
@@ -334,8 +347,12 @@ bool pinti_schema_place(const pinti_schema *schema, const pinti_shape *shape, ui
     const column *col = &schema->columns[i];
     const uint32_t row_bytes = pinti_schema_row_bytes(col);
     uint64_t value_bytes = shape->row_capacity / 8;
-    *out_place = (pinti_place){
-        PINTI_NO_BUFFER, PINTI_NO_BUFFER, PINTI_NO_BUFFER, PINTI_NO_BUFFER, PINTI_NO_BUFFER, 0, 0};
+    *out_place = (pinti_place){.validity = PINTI_NO_BUFFER,
+                               .values = PINTI_NO_BUFFER,
+                               .offsets = PINTI_NO_BUFFER,
+                               .data = PINTI_NO_BUFFER,
+                               .dict_offsets = PINTI_NO_BUFFER,
+                               .metadata = PINTI_NO_BUFFER};
     if (row_bytes != 0 && __builtin_mul_overflow(shape->row_capacity, row_bytes, &value_bytes)) {
         return false;
     }
@@ -352,6 +369,9 @@ bool pinti_schema_place(const pinti_schema *schema, const pinti_shape *shape, ui
     if (col->type == PINT_DICT_TEXT) {
         ok = ok && put_offsets(cursor, col->n_categories, &out_place->dict_offsets) &&
              put_buffer(cursor, col->data_bytes, &out_place->data);
+    }
+    if (col->metadata_bytes != 0) {
+        ok = ok && put_buffer(cursor, col->metadata_bytes, &out_place->metadata);
     }
     const uint64_t states = sizeof(pinti_table_sync);
     const uint64_t words = states + schema->n_columns * sizeof(pinti_column_state);
@@ -389,6 +409,14 @@ pint_status pinti_schema_shape(const pinti_schema *schema, pinti_shape *out_shap
                               where(at, schema, &schema->columns[i]), schema->n_rows,
                               pinti_schema_row_bytes(&schema->columns[i]));
         }
+    }
+    shape.metadata = PINTI_NO_BUFFER;
+    if (schema->metadata_bytes != 0 &&
+        (!put_buffer(&shape.data_bytes, schema->metadata_bytes, &shape.metadata) ||
+         shape.data_bytes > INT64_MAX)) {
+        return pinti_fail(err, PINT_E_RANGE, 0,
+                          "%s: passes the limit of 2^63 bytes of a table with its metadata",
+                          where(at, schema, NULL));
     }
     *out_shape = shape;
     return PINT_OK;

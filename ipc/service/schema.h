@@ -14,6 +14,7 @@ typedef struct pinti_shape {
     uint64_t words_bytes; /* of one column: 8 a chunk, rounded up to cache lines */
     uint64_t data_bytes;
     uint64_t sync_bytes;
+    uint64_t metadata; /* place of the table's own metadata, behind all columns; as pinti_place */
 } pinti_shape;
 
 /* Where the things of one column are, from the start of the table's extent and sync block.
@@ -24,6 +25,7 @@ typedef struct pinti_place {
     uint64_t offsets;
     uint64_t data;
     uint64_t dict_offsets;
+    uint64_t metadata;
     uint64_t words;
     uint64_t state;
 } pinti_place;

@@ -465,3 +465,60 @@ TEST(CliOutput, WidthCountsColumnsOfATerminal)
     EXPECT_EQ(pinti_out_width("h\xc3\xa9"), 2);
     EXPECT_EQ(pinti_out_width(""), 0);
 }
+
+/* ---- added columns ----------------------------------------------------------------------------
+ */
+
+TEST(CliShow, AddedColumnsAreShownCountedAndPrinted)
+{
+    CLI_SERVICE;
+    const pint_field field = field_of(PINT_INT32);
+    pint_field added = field_of(PINT_DICT_TEXT);
+    pint_table *from = NULL;
+    pint_column column;
+    int32_t code;
+    added.name = "added";
+    added.item_type = PINT_INT8;
+    added.n_categories = 4;
+    added.data_bytes = 64;
+    one_column made = make(&field, 2);
+    ASSERT_TRUE(made.table != NULL);
+    ASSERT_OK(pint_table_publish(made.table, 0, &err), &err);
+    pint_schema schema = PINT_SCHEMA_INIT;
+    schema.fields = &added;
+    schema.n_fields = 1;
+    schema.chunk_rows = pint_table_chunk_rows(made.table);
+    ASSERT_OK(pint_table_create(made.pool, "donor", &schema, 2, &from, &err), &err);
+    ASSERT_OK(pint_table_column_at(from, 0, &column, &err), &err);
+    ASSERT_OK(pint_column_add_category(&column, "red", 3, &code, &err), &err);
+    EXPECT_EQ(CLI("ls"), 0);
+    EXPECT_TRUE(strstr(cli_output, "donor") == NULL); /* not while it is made */
+    ASSERT_OK(pint_table_add_columns(made.table, from, &err), &err);
+    EXPECT_EQ(CLI("head", "t"), 0);
+    EXPECT_STREQ(cli_output, "v  added\n0  red\n0  red\n");
+    ASSERT_EQ(CLI("show", "t", "--json"), 0);
+    cJSON *table = cli_json();
+    const cJSON *columns = cJSON_GetObjectItem(table, "columns");
+    EXPECT_EQ(cJSON_GetArraySize(columns), 2);
+    const cJSON *item = cJSON_GetArrayItem(columns, 1);
+    EXPECT_STREQ(cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")), "added");
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(item, "categories")), 1);
+    const double bytes = cJSON_GetNumberValue(cJSON_GetObjectItem(table, "bytes"));
+    EXPECT_EQ(bytes, (double)pint_table_bytes(made.table));
+    cJSON_Delete(table);
+    ASSERT_EQ(CLI("show", "t"), 0);
+    EXPECT_TRUE(strstr(cli_output, "\nadded ") != NULL);
+    ASSERT_EQ(CLI("ls", "--json"), 0);
+    cJSON *tables = cli_json();
+    EXPECT_EQ(cJSON_GetArraySize(tables), 1);
+    item = cJSON_GetArrayItem(tables, 0);
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(item, "columns")), 2);
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(item, "bytes")), bytes);
+    cJSON_Delete(tables);
+    ASSERT_EQ(CLI("stat", "--json"), 0);
+    cJSON *stat = cli_json();
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(stat, "used_bytes")), bytes);
+    cJSON_Delete(stat);
+    pint_table_close(made.table);
+    pint_pool_leave(made.pool);
+}

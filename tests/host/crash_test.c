@@ -161,7 +161,7 @@ static void expect_nothing_held(setting *s, enum pinti_crash_point point)
 {
     const pinti_table_desc *table = s->table->desc;
     const uint32_t dead = s->victim->session_index;
-    for (uint32_t c = 0; c < table->n_columns; c++) {
+    for (uint32_t c = 0; c < table->n_first; c++) {
         EXPECT_NE(pinti_load64_seq(&table->columns[c].state->xdict_lease), (uint64_t)dead);
         for (uint32_t chunk = 0; chunk < table->n_chunks; chunk++) {
             const uint64_t word = pinti_load64_seq(&table->columns[c].words[chunk]);

@@ -463,6 +463,35 @@ TEST(ForkLease, IsVoidInTheChildAndStaysTheParents)
     tear_down(&s);
 }
 
+/* The first call of a child may be a claim: the place that the thread had for its intents is the
+ * parent's, and so is the holder it would have claimed for. */
+static int body_claim_first(setting *s)
+{
+    pint_lease lease;
+    const uint32_t parent = s->session->session_index;
+    stub_ops.rejoin = rejoin_with_new_slot;
+    CHECK(pint_lease_claim(&s->x, 1, 2, PINT_UPDATE, 0, &lease, NULL) == PINT_OK);
+    CHECK(s->session->session_index != parent);
+    CHECK(pinti_chunk_holder(pinti_load64_seq(word_of(&s->x, 2))) == s->session->session_index);
+    CHECK(n_intents(s->session) == 1);
+    CHECK(pint_lease_commit(&lease, NULL) == PINT_OK);
+    CHECK(n_intents(s->session) == 0);
+    return 0;
+}
+
+TEST(ForkLease, AClaimOfAChildIsItsOwnThoughItsThreadClaimedBefore)
+{
+    setting s;
+    pint_error err;
+    pint_lease lease;
+    set_up(&s);
+    ASSERT_OK(pint_lease_claim(&s.x, 1, 2, PINT_UPDATE, 0, &lease, &err), &err);
+    ASSERT_OK(pint_lease_commit(&lease, &err), &err);
+    EXPECT_EQ(in_child(body_claim_first, &s), 0);
+    EXPECT_EQ(in_raw_child(body_claim_first, &s), 0);
+    tear_down(&s);
+}
+
 /* A chunk whose lease the parent held at the fork can be claimed by the child later. */
 static int body_claim_after_parent(setting *s)
 {
@@ -553,5 +582,68 @@ TEST(ForkBusy, AChildOfAProcessWithRunningThreadsWorks, .timeout_s = 100)
         (void)pthread_join(workers[i].thread, NULL);
         EXPECT_STATUS(PINT_OK, workers[i].status, NULL);
     }
+    tear_down(&s);
+}
+
+/* The index of categories has a lock of its own (host/dict.c): no child may find it taken. */
+
+static void *add_categories(void *argument)
+{
+    worker *w = argument;
+    pint_table *table;
+    w->status = pint_table_open(w->s->session, "d", PINT_WRITE, &table, NULL);
+    if (w->status != PINT_OK) {
+        return NULL;
+    }
+    const pint_column kind = column_of(table, "kind");
+    for (uint32_t n = 0; w->status == PINT_OK && pinti_load32_acquire(w->stop) == 0; n++) {
+        char text[16];
+        int32_t code;
+        (void)snprintf(text, sizeof(text), "kind %u", n % 1000);
+        w->status = pint_column_add_category(&kind, text, strlen(text), &code, NULL);
+    }
+    pint_table_close(table);
+    return NULL;
+}
+
+static int body_add_categories(setting *s)
+{
+    pint_table *table;
+    int32_t codes[2];
+    stub_ops.rejoin = rejoin_with_new_slot;
+    CHECK(pint_table_open(s->session, "d", PINT_WRITE, &table, NULL) == PINT_OK);
+    const pint_column kind = column_of(table, "kind");
+    CHECK(pint_column_add_category(&kind, "kind 0", 6, &codes[0], NULL) == PINT_OK);
+    CHECK(codes[0] == 0); /* the index it inherited, or one of its own */
+    CHECK(pint_column_add_category(&kind, "child", 5, &codes[0], NULL) == PINT_OK);
+    CHECK(pint_column_add_category(&kind, "child", 5, &codes[1], NULL) == PINT_OK);
+    CHECK(codes[0] == codes[1]);
+    pint_table_close(table);
+    return 0;
+}
+
+TEST(ForkBusy, AChildOfAProcessThatAddsCategoriesAddsItsOwn, .timeout_s = 100)
+{
+    setting s;
+    pinti_a32 stop = 0;
+    int32_t code;
+    set_up(&s);
+    pint_field field = field_of("kind", PINT_DICT_TEXT, 0);
+    field.item_type = PINT_INT16;
+    field.n_categories = 2000;
+    field.data_bytes = 20000;
+    const pint_schema schema = schema_of(&field, 1, CHUNK_ROWS);
+    pint_table *table = local_table_new(s.session, "d", &schema, 10);
+    const pint_column kind = column_of(table, "kind");
+    ASSERT_OK(pint_column_add_category(&kind, "kind 0", 6, &code, NULL), NULL);
+    worker w = {.s = &s, .stop = &stop};
+    ASSERT_EQ(pthread_create(&w.thread, NULL, add_categories, &w), 0);
+    for (int i = 0; i < 40; i++) {
+        EXPECT_EQ(in_child(body_add_categories, &s), 0);
+    }
+    pinti_store32_release(&stop, 1);
+    (void)pthread_join(w.thread, NULL);
+    EXPECT_STATUS(PINT_OK, w.status, NULL);
+    pint_table_close(table);
     tear_down(&s);
 }

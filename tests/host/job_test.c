@@ -178,6 +178,44 @@ TEST(Job, AChunkThatFailsThreeTimesIsSetAsideWithItsText)
     local_pool_free(local);
 }
 
+/* Waiting for a buffer that only oneself could give back would be for ever. */
+TEST(Job, NextSaysAgainWhenTheCallerHoldsEveryUndoBuffer)
+{
+    local_pool *local = local_pool_new();
+    pint_pool *session = local_session_new(local);
+    pint_pool *other = local_session_new(local);
+    pint_table *table = make_table(session, ROWS);
+    pint_table *theirs;
+    pint_job *job;
+    pint_job *their_job;
+    pint_lease leases[CHUNKS];
+    pint_lease more;
+    pint_error err;
+    ASSERT_OK(pint_job_create(table, "job", uses, 2, &job, &err), &err);
+    ASSERT_OK(pint_table_open(other, "t", PINT_WRITE, &theirs, &err), &err);
+    ASSERT_OK(pint_job_create(theirs, "job", uses, 2, &their_job, &err), &err);
+    const uint32_t n = job->desc->n_undo;
+    ASSERT_LT(n, (uint32_t)CHUNKS); /* else chunks run out before buffers do */
+    for (uint32_t i = 0; i < n; i++) {
+        ASSERT_OK(pint_job_next(job, &leases[i], &err), &err);
+    }
+    EXPECT_STATUS(PINT_AGAIN, pint_job_next(job, &more, &err), &err);
+    EXPECT_STATUS(PINT_E_TIMEOUT, pint_job_next_timed(their_job, 10, &more, &err), &err);
+    ASSERT_OK(pint_job_done(job, &leases[0], &err), &err);
+    ASSERT_OK(pint_job_next(their_job, &more, &err), &err);
+    EXPECT_STATUS(PINT_E_TIMEOUT, pint_job_next_timed(job, 10, &leases[0], &err), &err);
+    ASSERT_OK(pint_job_done(their_job, &more, &err), &err);
+    ASSERT_OK(pint_job_next(job, &leases[0], &err), &err);
+    for (uint32_t i = 0; i < n; i++) {
+        ASSERT_OK(pint_job_done(job, &leases[i], &err), &err);
+    }
+    pint_job_close(their_job);
+    pint_table_close(theirs);
+    pint_job_close(job);
+    pint_table_close(table);
+    local_pool_free(local);
+}
+
 TEST(Job, NextSaysAgainWhenOnlyTheCallerHoldsChunks)
 {
     local_pool *local = local_pool_new();

@@ -720,6 +720,80 @@ TEST(Intent, ASessionNotesAsManyAsThereArePlacesAndGoesOnWithout)
     local_pool_free(local);
 }
 
+TEST(Intent, ALeaseWithoutAPlaceForItIsClaimedAndEndedAllTheSame)
+{
+    setting s;
+    pint_error err;
+    ASSERT_NO_FATAL(set_up(&s));
+    while (pinti_intent_note(s.session, 1) != PINTI_INTENT_NONE) {
+    }
+    for (int round = 0; round < 2; round++) {
+        pint_lease lease;
+        ASSERT_OK(pint_lease_claim(&s.x, 1, 0, PINT_UPDATE, 0, &lease, &err), &err);
+        expect_claim(PINT_E_BUSY, &s.their_x, 0, PINT_UPDATE);
+        ASSERT_OK(round == 0 ? pint_lease_commit(&lease, &err) : pint_lease_abandon(&lease, &err),
+                  &err);
+        expect_claim(PINT_OK, &s.their_x, 0, PINT_OUT);
+    }
+    EXPECT_EQ(n_intents(s.session), (uint64_t)PINTI_INTENTS);
+    tear_down(&s);
+}
+
+TEST(Intent, IsNotedForTheColumnAndChunkThatIsClaimed)
+{
+    setting s;
+    pint_error err;
+    ASSERT_NO_FATAL(set_up(&s));
+    for (int round = 0; round < 2; round++) { /* the first claim of a thread takes the slow path */
+        pint_lease lease;
+        ASSERT_OK(pint_lease_claim(&s.y, 1, 3, PINT_OUT, 0, &lease, &err), &err);
+        uint64_t noted = 0;
+        for (uint32_t i = 0; i < PINTI_INTENTS; i++) {
+            noted |= pinti_load64_seq(&pinti_slot_intents(s.session->slot)[i]);
+        }
+        EXPECT_EQ(noted, pinti_intent(PINTI_INTENT_LEASE, pinti_table_index(s.table), 1, 3));
+        ASSERT_OK(pint_lease_commit(&lease, &err), &err);
+    }
+    tear_down(&s);
+}
+
+TEST(LeaseClaim, IsRefusedThroughAHandleToReadThoughTheThreadMayClaim)
+{
+    setting s;
+    pint_error err;
+    pint_table *reading;
+    ASSERT_NO_FATAL(set_up(&s));
+    expect_claim(PINT_OK, &s.x, 0, PINT_UPDATE); /* from here on the thread is on the fast path */
+    ASSERT_OK(pint_table_open(s.session, "t", PINT_READ, &reading, &err), &err);
+    const pint_column x = column_of(reading, "x");
+    const pint_column text = column_of(s.table, "text");
+    expect_claim(PINT_E_PERMISSION, &x, 0, PINT_UPDATE);
+    expect_claim(PINT_E_TYPE, &text, 0, PINT_OUT);
+    expect_claim(PINT_E_RANGE, &s.x, CHUNKS, PINT_OUT);
+    pint_lease lease;
+    ASSERT_OK(pint_lease_claim(&s.x, 1, CHUNKS - 1, PINT_OUT, 0, &lease, &err), &err);
+    EXPECT_EQ(lease.first, (CHUNKS - 1) * (uint64_t)CHUNK_ROWS);
+    EXPECT_EQ(lease.n_rows, ROWS - (CHUNKS - 1) * (uint64_t)CHUNK_ROWS);
+    ASSERT_OK(pint_lease_commit(&lease, &err), &err);
+    pint_table_close(reading);
+    tear_down(&s);
+}
+
+TEST(LeaseClaim, OfAFrozenTableIsTakenBackByTheFastPathToo)
+{
+    setting s;
+    pint_error err;
+    ASSERT_NO_FATAL(set_up(&s));
+    expect_claim(PINT_OK, &s.x, 0, PINT_UPDATE); /* as above */
+    const uint64_t version = pint_column_version(&s.x, 0);
+    ASSERT_OK(local_table_freeze(s.table), &err);
+    expect_claim(PINT_E_FROZEN, &s.x, 0, PINT_UPDATE);
+    EXPECT_EQ(state_of(&s.x, 0), (uint32_t)PINTI_CHUNK_CLEAN);
+    EXPECT_EQ(pint_column_version(&s.x, 0), version + 2); /* it was claimed, and given back */
+    EXPECT_EQ(n_intents(s.session), 0ull);
+    tear_down(&s);
+}
+
 /* ---- mutual exclusion ------------------------------------------------------------------------ */
 
 #define CONTENDERS 6u

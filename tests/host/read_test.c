@@ -251,3 +251,146 @@ TEST(Read, WorksThroughAReadHandleAndOnAFrozenTable)
     pint_table_close(reader);
     tear_down(&s);
 }
+
+/* ---- in place -------------------------------------------------------------------------------- */
+
+TEST(ReadInPlace, OfAChunkThatNobodyTouchesIsGood)
+{
+    setting s;
+    pint_error err;
+    set_up(&s);
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        for (uint64_t chunk = 0; chunk < pint_table_chunks(s.table); chunk++) {
+            uint64_t stamp = 0;
+            const uint64_t word = pinti_load64_seq(word_of(&s.columns[i], chunk));
+            ASSERT_OK(pint_column_read_begin(&s.columns[i], chunk, &stamp, &err), &err);
+            EXPECT_OK(pint_column_read_end(&s.columns[i], chunk, stamp, &err), &err);
+            EXPECT_OK(pint_column_read_end(&s.columns[i], chunk, stamp, &err), &err);
+            EXPECT_EQ(pinti_load64_seq(word_of(&s.columns[i], chunk)), word);
+        }
+    }
+    const pint_column text = column_of(s.table, "text"); /* every type */
+    uint64_t stamp;
+    ASSERT_OK(pint_column_read_begin(&text, 0, &stamp, &err), &err);
+    EXPECT_OK(pint_column_read_end(&text, 0, stamp, &err), &err);
+    tear_down(&s);
+}
+
+TEST(ReadInPlace, ArgumentsThatAreNoneAreRefused)
+{
+    setting s;
+    pint_error err;
+    uint64_t stamp = 5;
+    set_up(&s);
+    const pint_column *x = &s.columns[5];
+    const uint64_t n_chunks = pint_table_chunks(s.table);
+    EXPECT_STATUS(PINT_E_INVALID, pint_column_read_begin(NULL, 0, &stamp, &err), &err);
+    EXPECT_STATUS(PINT_E_INVALID, pint_column_read_begin(x, 0, NULL, &err), &err);
+    EXPECT_STATUS(PINT_E_RANGE, pint_column_read_begin(x, n_chunks, &stamp, &err), &err);
+    EXPECT_STATUS(PINT_E_RANGE, pint_column_read_begin(x, UINT64_MAX, &stamp, &err), &err);
+    EXPECT_EQ(stamp, 5ull);
+    EXPECT_STATUS(PINT_E_INVALID, pint_column_read_end(NULL, 0, stamp, &err), &err);
+    EXPECT_STATUS(PINT_E_RANGE, pint_column_read_end(x, n_chunks, stamp, &err), &err);
+    EXPECT_STATUS(PINT_E_RANGE, pint_column_read_end(x, UINT64_MAX, stamp, &err), &err);
+    tear_down(&s);
+}
+
+TEST(ReadInPlace, FailsInTheEndWhateverHappenedToTheChunk)
+{
+    setting s;
+    pint_error err;
+    pint_lease lease;
+    uint64_t stamp;
+    set_up(&s);
+    const pint_column *x = &s.columns[5];
+    for (uint32_t use = PINT_OUT; use <= PINT_UPDATE; use++) {
+        for (int how = 0; how < 2; how++) {
+            ASSERT_OK(pint_column_read_begin(x, 1, &stamp, &err), &err);
+            ASSERT_OK(pint_lease_claim(x, 1, 1, use, 0, &lease, &err), &err);
+            EXPECT_STATUS(PINT_E_CHANGED, pint_column_read_end(x, 1, stamp, &err), &err);
+            ASSERT_OK(how == 0 ? pint_lease_commit(&lease, &err) : pint_lease_abandon(&lease, &err),
+                      &err);
+            EXPECT_STATUS(PINT_E_CHANGED, pint_column_read_end(x, 1, stamp, &err), &err);
+            if (state_of(x, 1) == PINTI_CHUNK_TORN) {
+                ASSERT_OK(pint_column_recover(x, 1, &err), &err);
+            }
+        }
+    }
+    ASSERT_OK(pint_column_read_begin(x, 1, &stamp, &err), &err);
+    ASSERT_OK(pint_column_mark(x, CHUNK_ROWS, 1, &err), &err);
+    EXPECT_STATUS(PINT_E_CHANGED, pint_column_read_end(x, 1, stamp, &err), &err);
+    ASSERT_OK(pint_column_read_begin(x, 1, &stamp, &err), &err);
+    ASSERT_OK(pint_column_mark(x, 0, 1, &err), &err); /* another chunk */
+    EXPECT_OK(pint_column_read_end(x, 1, stamp, &err), &err);
+    tear_down(&s);
+}
+
+TEST(ReadInPlace, DoesNotBeginWhereTheBytesAreNotGood)
+{
+    setting s;
+    pint_error err;
+    pint_lease lease;
+    uint64_t stamp = 5;
+    set_up(&s);
+    const pint_column *x = &s.columns[5];
+    ASSERT_OK(pint_lease_claim(x, 1, 0, PINT_OUT, 0, &lease, &err), &err);
+    EXPECT_STATUS(PINT_E_BUSY, pint_column_read_begin(x, 0, &stamp, &err), &err);
+    ASSERT_OK(pint_lease_abandon(&lease, &err), &err);
+    EXPECT_STATUS(PINT_E_TORN, pint_column_read_begin(x, 0, &stamp, &err), &err);
+    ASSERT_OK(pint_column_recover(x, 0, &err), &err);
+    pinti_a64 *word = word_of(x, 0);
+    const uint64_t good = pinti_load64_seq(word);
+    pinti_store64_seq(word, pinti_chunk_next(good, PINTI_CHUNK_RESTORE, 0, PINTI_HOST_STALE));
+    EXPECT_STATUS(PINT_E_BUSY, pint_column_read_begin(x, 0, &stamp, &err), &err);
+    pinti_store64_seq(word, good | PINTI_HOST_STALE);
+    EXPECT_LT(pint_column_read_begin(x, 0, &stamp, &err), 0);
+    EXPECT_EQ(stamp, 5ull);
+    pinti_store64_seq(word, good);
+    EXPECT_OK(pint_column_read_begin(x, 0, &stamp, &err), &err);
+    tear_down(&s);
+}
+
+/* A caller's mistake, or worse: nothing it passes may look like a word that was not changed. */
+TEST(ReadInPlace, AStampThatWasNotGivenIsAChangeAndIsNotStored)
+{
+    setting s;
+    pint_error err;
+    pint_lease lease;
+    uint64_t stamp;
+    set_up(&s);
+    const pint_column *x = &s.columns[5];
+    ASSERT_OK(pint_lease_claim(x, 1, 0, PINT_OUT, 0, &lease, &err), &err);
+    const uint64_t held = pinti_load64_seq(word_of(x, 0));
+    EXPECT_STATUS(PINT_E_CHANGED, pint_column_read_end(x, 0, held, &err), &err);
+    EXPECT_STATUS(PINT_E_CHANGED, pint_column_read_end(x, 0, UINT64_MAX, &err), &err);
+    EXPECT_EQ(pinti_load64_seq(word_of(x, 0)), held);
+    ASSERT_OK(pint_lease_commit(&lease, &err), &err);
+    ASSERT_OK(pint_column_read_begin(x, 0, &stamp, &err), &err);
+    EXPECT_STATUS(PINT_E_CHANGED,
+                  pint_column_read_end(x, 0, stamp + (1ull << PINTI_CHUNK_SEQ_SHIFT), &err), &err);
+    tear_down(&s);
+}
+
+/* With its sync pages mapped without write permission a swap would end the process. */
+TEST(ReadInPlace, InAPoolJoinedReadOnlyLooksWithoutWriting)
+{
+    setting s;
+    pint_error err;
+    uint64_t stamp;
+    set_up(&s);
+    const pint_column *x = &s.columns[5];
+    s.session->writable = false; /* as if joined read-only */
+#if defined(__x86_64__)
+    ASSERT_OK(pint_column_read_begin(x, 0, &stamp, &err), &err);
+    EXPECT_OK(pint_column_read_end(x, 0, stamp, &err), &err);
+    s.session->writable = true;
+    ASSERT_OK(pint_column_mark(x, 0, 1, &err), &err);
+    s.session->writable = false;
+    EXPECT_STATUS(PINT_E_CHANGED, pint_column_read_end(x, 0, stamp, &err), &err);
+#else
+    ASSERT_OK(pint_column_read_begin(x, 0, &stamp, &err), &err);
+    EXPECT_STATUS(PINT_E_UNSUPPORTED, pint_column_read_end(x, 0, stamp, &err), &err);
+#endif
+    s.session->writable = true;
+    tear_down(&s);
+}

@@ -127,7 +127,7 @@ static uint64_t random_intent(setting *s)
 static void make_hostile(setting *s)
 {
     const pinti_table_rec *table = table_of(s);
-    for (uint32_t c = 0; c < table->n_columns; c++) {
+    for (uint32_t c = 0; c < pinti_load32_relaxed(&table->xn_columns); c++) {
         for (uint32_t chunk = 0; chunk < table->n_chunks; chunk++) {
             sync_words(s, column_at(s, c)->words_off)[chunk] = random_word(s, false);
         }
@@ -172,7 +172,7 @@ static pinti_sweep_result sweep(setting *s, uint32_t session, bool all_words)
 static void expect_only_victims_changed(const setting *s, const char *before)
 {
     const pinti_table_rec *table = table_of(s);
-    for (uint32_t c = 0; c < table->n_columns; c++) {
+    for (uint32_t c = 0; c < pinti_load32_relaxed(&table->xn_columns); c++) {
         const pinti_column_rec *column = column_at(s, c);
         for (uint32_t chunk = 0; chunk < table->n_chunks; chunk++) {
             uint64_t old;
@@ -213,7 +213,7 @@ static void expect_only_victims_changed(const setting *s, const char *before)
 static void expect_victim_holds_nothing(const setting *s)
 {
     const pinti_table_rec *table = table_of(s);
-    for (uint32_t c = 0; c < table->n_columns; c++) {
+    for (uint32_t c = 0; c < pinti_load32_relaxed(&table->xn_columns); c++) {
         EXPECT_NE(sync_words(s, column_at(s, c)->state_off)[0], (uint64_t)VICTIM);
         for (uint32_t chunk = 0; chunk < table->n_chunks; chunk++) {
             const uint64_t word = sync_words(s, column_at(s, c)->words_off)[chunk];

@@ -403,17 +403,19 @@ TEST(Requests, CheckTheirArguments)
         pint_field field;
         pint_status status;
     } fields[] = {
-        {{sizeof(field), PINT_INT8, NULL, 0, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), PINT_INT8, "", 0, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), PINT_INT8, "\xff", 0, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), 0, "c", 0, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_TYPE},
-        {{sizeof(field), 99, "c", 0, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_TYPE},
-        {{sizeof(field), PINT_INT8, "c", 2, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), PINT_INT8, "c", 0, 9, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), PINT_INT8, "c", 0, 0, NULL, 0, 0, 0, 7, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), PINT_TIMESTAMP, "c", 0, 1, "\xff", 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{sizeof(field), PINT_TIMESTAMP, "c", 0, 1, long_name, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
-        {{4, PINT_INT8, "c", 0, 0, NULL, 0, 0, 0, 0, 0, 0}, PINT_E_INVALID},
+        {{sizeof(field), PINT_INT8, NULL, 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_INVALID},
+        {{sizeof(field), PINT_INT8, "", 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_INVALID},
+        {{sizeof(field), PINT_INT8, "\xff", 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_INVALID},
+        {{sizeof(field), 0, "c", 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_TYPE},
+        {{sizeof(field), 99, "c", 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_TYPE},
+        {{sizeof(field), PINT_INT8, "c", 2, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_INVALID},
+        {{sizeof(field), PINT_INT8, "c", 0, 9, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_INVALID},
+        {{sizeof(field), PINT_INT8, "c", 0, 0, NULL, 0, 0, 0, 7, 0, 0, NULL, 0}, PINT_E_INVALID},
+        {{sizeof(field), PINT_TIMESTAMP, "c", 0, 1, "\xff", 0, 0, 0, 0, 0, 0, NULL, 0},
+         PINT_E_INVALID},
+        {{sizeof(field), PINT_TIMESTAMP, "c", 0, 1, long_name, 0, 0, 0, 0, 0, 0, NULL, 0},
+         PINT_E_INVALID},
+        {{4, PINT_INT8, "c", 0, 0, NULL, 0, 0, 0, 0, 0, 0, NULL, 0}, PINT_E_INVALID},
     };
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         schema.fields = &fields[i].field;

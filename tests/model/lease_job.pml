@@ -91,6 +91,12 @@ byte uo[NUT+1], uk[NUT+1];                 /* undo word: session (0: free), chun
 byte d[2*NW], ud[2*(NUT+1)];               /* the bytes: two halves per chunk, per buffer */
 bool dead[5], swept[5], gone[5];
 byte deaths, skills, ufails; bool svckill, sbusy;
+#ifdef REJECT
+bit rejected[NK];                          /* ghost: never done, never handed out again */
+#define REJOK(k) (!rejected[k] || (js[k] != LEASED && js[k] != COMMITTING && js[k] != DONE && js[k] != PENDING))
+#else
+#define REJOK(k) true
+#endif
 byte tv[2*NW]; bit eff[NK]; bit ptorn[NW]; /* ghost: newest committed bytes; effects; a plain lease died here */
 
 /* operation locks (process memory, not shared): one job operation of a session at a time on a column of
@@ -183,6 +189,9 @@ inline takeredo(me,k,c,u) {
 
 proctype worker(byte me; byte j) {
   byte k, c, u;
+#ifdef REJECT
+  bool rejects;                            /* pint_job_reject: the last attempt, whatever came before */
+#endif
 #ifdef SETS
   byte n = SETS;                           /* leases still to be committed */
 #endif
@@ -290,6 +299,9 @@ body: /* the user's stores: x := x + 1 in two halves, y := 7 in two halves */
     d[2*Y(c)] = 7;
     if
     :: ufails < UFAIL -> ufails++; goto failed
+#ifdef REJECT
+    :: ufails < UFAIL -> d_step { ufails++; rejects = true }; goto failed
+#endif
     :: skip
     fi;
 #ifndef ONLYOUT
@@ -321,7 +333,20 @@ failed: /* pint_job_fail: OUT columns are torn, INOUT columns are put back */
     touched(Y(c),me);
 #endif
 #ifndef ONLYOUT
+#ifdef REJECT
+    d_step { setj(k,RESTORING,me,u,ja[k]);
+             if
+#ifndef N_REJECT
+             :: rejects -> ja[k] = MAXA; rejected[k] = 1
+#else
+             :: rejects -> rejected[k] = 1
+#endif
+             :: else -> skip
+             fi;
+             rejects = false };
+#else
     d_step { setj(k,RESTORING,me,u,ja[k]) };
+#endif
 #ifdef N_FAILOUT
     untouched(Y(c),me);
 #endif
@@ -551,7 +576,7 @@ end: d_step { cs[0] == CLEAN && hv[0] -> moved = 0; st = cs[0]; v = hv[0] };
                    (!(cs[i] == CLEAN && hv[i]) || (d[2*(i)] == tv[2*(i)] && d[2*(i)+1] == tv[2*(i)+1])) && \
                    (cs[i] == CLEAN || !hv[i]) && (!(cs[i] == CLEAN && !hv[i]) || DV(i)))
 #define JOBOK(k,c) ((js[k] != REDO || (ju[k] && cs[X(c)] == RESTORE && jh[k] == 0)) && \
-                    (js[k] != DONE || eff[k]) && (js[k] != FAILED || !eff[k]) && \
+                    REJOK(k) && (js[k] != DONE || eff[k]) && (js[k] != FAILED || !eff[k]) && \
                     (js[k] != LEASED || dead[jh[k]] || (ch[Y(c)] == jh[k] || ufails) && \
                       (ju[k] == 0 || ch[X(c)] == jh[k] && cs[X(c)] == JOB_HELD && uo[ju[k]] == jh[k] && uk[ju[k]] == k)) && \
                     (cs[X(c)] != TORN || ptorn[X(c)]))

@@ -22,6 +22,8 @@ f|lease_job|cycle|-DLIVE -DFOREIGN=1 -DW2=0 -DDEATHS=2 -DSKILLS=0 -DN_REDOOUT
 f|open_drop|pass|-DTHREADS=1 -DOPS=1 -DRESTARTS=1 -DLIVE_
 s|lease_job|pass|-DW2=0
 s|lease_job|pass|-DW2=0 -DUFAIL=2 -DMAXA=2
+s|lease_job|pass|-DREJECT -DUFAIL=1 -DW2=0
+f|lease_job|pass|-DREJECT -DUFAIL=2 -DW2=0
 s|lease_job|pass|-DNC=2 -DW2=0 -DDEATHS=1
 s|lease_job|pass|-DFOREIGN=1 -DW2=0 -DDEATHS=1 -DSKILLS=0
 s|lease_job|pass|-DFOREIGN=1 -DW2=0 -DNOW3
@@ -54,6 +56,7 @@ s|lease_job|assert|-DW2=0 -DN_JOBFIRST
 s|lease_job|assert|-DW2=0 -DN_PLAINFIRST
 s|lease_job|assert|-DW2=0 -DUFAIL=2 -DMAXA=2 -DN_PUTBACK
 s|lease_job|assert|-DFOREIGN=1 -DW2=0 -DNOW3 -DUFAIL=1 -DN_FAILOUT
+s|lease_job|assert|-DREJECT -DUFAIL=1 -DW2=0 -DN_REJECT
 s|lease_job|assert|-DW2=0 -DUFAIL=2 -DMAXA=2 -DN_HELDTORN
 s|lease_job|assert|-DW2=0 -DUFAIL=2 -DMAXA=2 -DN_FAILEDEARLY
 s|lease_job|assert|-DNC=2 -DW2=0 -DDEATHS=1 -DN_UNDOSTORE

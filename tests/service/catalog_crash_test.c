@@ -158,6 +158,7 @@ static struct {
     uint32_t generation;
     uint32_t old;
     uint32_t old_generation;
+    uint64_t bytes;
 } op;
 
 static uint32_t state_of(const world *w, uint32_t index)
@@ -361,6 +362,143 @@ TEST(CatalogCrash, JobIsThereOrNot, .timeout_s = 300)
         world_job(&w, op.index, op.generation, "j", uses, 1, &job, &job, &err);
     end_crashes();
     EXPECT_OK(status, &err);
+    world_close(&w);
+}
+
+/* All of the donor's columns are there, or none is and the donor is as it was. */
+static bool check_add(world *w)
+{
+    const pinti_table_rec *rec = &pinti_cat_tables(w->catalog)[op.index];
+    const pinti_table_rec *donor = &pinti_cat_tables(w->catalog)[op.old];
+    const uint32_t n = pinti_load32_relaxed(&rec->xn_columns);
+    const uint64_t bytes =
+        pinti_load64_relaxed(&rec->xbytes) + pinti_load64_relaxed(&donor->xbytes);
+    if (!others_are_there(w) || world_lookup(w, "t") != op.index + 1 || bytes != op.bytes) {
+        return false;
+    }
+    if (n == 1) {
+        return state_of(w, op.old) == PINTI_BUILDING &&
+               pinti_load32_relaxed(&donor->xn_columns) == 20;
+    }
+    const pinti_column_rec *first = pinti_cat_column(w->catalog, rec, 1);
+    const pinti_column_rec *last = pinti_cat_column(w->catalog, rec, 20);
+    return n == 21 && pinti_cat_column(w->catalog, rec, 21) == NULL &&
+           state_of(w, op.old) == PINTI_DYING && strcmp((const char *)first->name, "c0") == 0 &&
+           first->block_bytes != 0 && last->block_bytes == 0 &&
+           strcmp((const char *)last->name, "c19") == 0;
+}
+
+/* A live table of one column and 20 columns to be added to it; the latter have a job. */
+static bool make_addition(world *w)
+{
+    char columns[512];
+    size_t bytes = 0;
+    uint32_t job;
+    const uint32_t uses[] = {USE_INOUT(3)};
+    for (unsigned i = 0; i < 20; i++) {
+        bytes += (size_t)snprintf(columns + bytes, sizeof(columns) - bytes, "%sc%u:int32",
+                                  i == 0 ? "" : " ", i);
+    }
+    if (!world_publish(w, "t", &op.index, &op.generation) ||
+        world_create(w, "donor", 100, columns, 0, &op.old, &op.old_generation, NULL) != PINT_OK ||
+        world_job(w, op.old, op.old_generation, "j", uses, 1, &job, &job, NULL) != PINT_OK) {
+        return false;
+    }
+    op.bytes = pinti_load64_relaxed(&pinti_cat_tables(w->catalog)[op.index].xbytes) +
+               pinti_load64_relaxed(&pinti_cat_tables(w->catalog)[op.old].xbytes);
+    return true;
+}
+
+static pint_status add(world *w, pint_error *err)
+{
+    return pinti_cat_add_columns(w->cat, op.index, op.generation, op.old, op.old_generation,
+                                 WORLD_SESSION, err);
+}
+
+TEST(CatalogCrash, AddedColumnsAreAllThereOrNone, .timeout_s = 300)
+{
+    world w;
+    pint_error err;
+    ASSERT_TRUE(open_used_world(&w));
+    ASSERT_TRUE(make_addition(&w));
+    begin_crashes(&w, check_add);
+    const pint_status status = add(&w, &err);
+    end_crashes();
+    EXPECT_OK(status, &err);
+    EXPECT_TRUE(check_add(&w));
+    world_close(&w);
+}
+
+/* A second addition, to the same run, that is cut off leaves the first as it is. */
+static bool check_second(world *w)
+{
+    const pinti_table_rec *rec = &pinti_cat_tables(w->catalog)[op.index];
+    const uint32_t n = pinti_load32_relaxed(&rec->xn_columns);
+    return others_are_there(w) && (n == 21 || n == 22) &&
+           pinti_cat_column(w->catalog, rec, 1)->block_bytes != 0 &&
+           (n == 21 ? state_of(w, op.old) == PINTI_BUILDING
+                    : pinti_cat_column(w->catalog, rec, 21)->block_bytes != 0);
+}
+
+TEST(CatalogCrash, ASecondAdditionLeavesTheFirst, .timeout_s = 300)
+{
+    world w;
+    pint_error err;
+    ASSERT_TRUE(open_used_world(&w));
+    ASSERT_TRUE(make_addition(&w));
+    ASSERT_OK(add(&w, &err), &err);
+    ASSERT_OK(world_create(&w, "d", 100, "more:int8", 0, &op.old, &op.old_generation, &err), &err);
+    begin_crashes(&w, check_second);
+    const pint_status status = add(&w, &err);
+    end_crashes();
+    EXPECT_OK(status, &err);
+    world_close(&w);
+}
+
+TEST(CatalogCrash, FreeingATableWithAddedColumnsIsDoneOrDoneAgain, .timeout_s = 300)
+{
+    world w;
+    pint_error err;
+    ASSERT_TRUE(open_used_world(&w));
+    ASSERT_TRUE(make_addition(&w));
+    ASSERT_OK(add(&w, &err), &err);
+    ASSERT_EQ(pinti_cat_reap(w.cat, nobody_refers, NULL), 2u); /* the donor and its job */
+    ASSERT_OK(pinti_cat_drop(w.cat, op.index, op.generation, &err), &err);
+    begin_crashes(&w, check_reap);
+    const uint32_t n_freed = pinti_cat_reap(w.cat, nobody_refers, NULL);
+    end_crashes();
+    EXPECT_EQ(n_freed, 1u);
+    world_close(&w);
+}
+
+/* The next incarnation dies too, while it carries the addition through. */
+TEST(CatalogCrash, AnAdditionIsCarriedThroughByTheSecondNext, .timeout_s = 300)
+{
+    world w;
+    pint_error err;
+    ASSERT_TRUE(open_used_world(&w));
+    ASSERT_TRUE(make_addition(&w));
+    pinti_table_rec *rec = &pinti_cat_tables(w.catalog)[op.index];
+    pinti_table_rec *donor = &pinti_cat_tables(w.catalog)[op.old];
+    const pinti_table_rec before = *rec;
+    const pinti_table_rec donor_before = *donor;
+    const pinti_extent extent = pinti_cat_extents(w.catalog)[donor->first_extent - 1];
+    ASSERT_OK(add(&w, &err), &err);
+    pinti_journal *journal = pinti_cat_journal(w.cat);
+    ASSERT_EQ(journal->kind, PINTI_JOURNAL_COLUMNS); /* what the addition wrote; armed again */
+    pinti_store64_relaxed(&journal->xtable, (uint64_t)op.generation << 32 | (op.index + 1));
+    /* as it was when the journal was written, but for the runs, which are filled before */
+    pinti_store32_relaxed(&rec->xn_columns, 1);
+    pinti_store64_relaxed(&rec->xbytes, pinti_load64_relaxed(&before.xbytes));
+    rec->first_extent = before.first_extent;
+    *donor = donor_before;
+    pinti_cat_extents(w.catalog)[donor->first_extent - 1] = extent;
+    begin_crashes(&w, check_add);
+    const pint_status status = world_restart(&w, &err);
+    end_crashes();
+    EXPECT_OK(status, &err);
+    EXPECT_EQ(pinti_load32_relaxed(&rec->xn_columns), 21u);
+    EXPECT_TRUE(check_add(&w));
     world_close(&w);
 }
 

@@ -55,11 +55,11 @@ TEST(Catalog, RecordSaysWhatWasAskedFor)
               &err);
     const pinti_table_rec *rec = &pinti_cat_tables(w.catalog)[index];
     EXPECT_EQ(rec->n_rows, 100000u);
-    EXPECT_EQ(rec->n_columns, 3u);
+    EXPECT_EQ(pinti_load32_relaxed(&rec->xn_columns), 3u);
     EXPECT_EQ(rec->uid, WORLD_UID);
     EXPECT_EQ(rec->family, WORLD_FAMILY);
     EXPECT_EQ(rec->creator_session, WORLD_SESSION);
-    EXPECT_EQ(rec->bytes, pinti_memory_used(w.memory));
+    EXPECT_EQ(pinti_load64_relaxed(&rec->xbytes), pinti_memory_used(w.memory));
     EXPECT_TRUE((pinti_load64_relaxed(&rec->xgen_state) & PINTI_RECORD_KEPT) != 0);
     const pinti_column_rec *columns = &pinti_cat_columns(w.catalog)[rec->runs[0].first];
     EXPECT_STREQ((const char *)columns[0].name, "a");

@@ -72,6 +72,117 @@ TEST(Methods, MakeFindRenameFreezeKeepAndDropTables)
     ASSERT_NO_FATAL(tear_down());
 }
 
+static int add_columns(const raw_session *session, uint64_t table, uint64_t generation,
+                       uint64_t from, uint64_t from_generation)
+{
+    return raw_code(session->fd, "table.add_columns",
+                    "{\"table\":%" PRIu64 ",\"generation\":%" PRIu64 ",\"from\":%" PRIu64
+                    ",\"from_generation\":%" PRIu64 "}",
+                    table, generation, from, from_generation);
+}
+
+/* A table of 1000 rows and one column; not published. */
+static int make_column(raw_session *session, const char *name, uint64_t *out_table,
+                       uint64_t *out_generation)
+{
+    cJSON *answer = raw_call(session->fd, "table.create",
+                             "{\"request\":%" PRIu64 ",\"name\":\"%s\",\"rows\":1000,"
+                             "\"columns\":[{\"name\":\"%s\",\"type\":\"float64\"}]}",
+                             ++session->request, name, name);
+    const int code = raw_code_of(answer);
+    *out_table = raw_number(answer, "table");
+    *out_generation = raw_number(answer, "generation");
+    cJSON_Delete(answer);
+    return code;
+}
+
+TEST(Methods, AddColumnsOnlyAsTheyMayBe)
+{
+    uint64_t t = 0;
+    uint64_t t_generation = 0;
+    uint64_t d = 0;
+    uint64_t d_generation = 0;
+    uint64_t e = 0;
+    uint64_t e_generation = 0;
+    raw_session session;
+    raw_session other;
+    raw_session reader;
+    ASSERT_NO_FATAL(set_up());
+    ASSERT_TRUE(raw_join(&session, service.address, "rw", ""));
+    ASSERT_TRUE(raw_join(&other, service.address, "rw", ""));
+    ASSERT_TRUE(raw_join(&reader, service.address, "ro", ""));
+    const int fd = session.fd;
+    ASSERT_EQ(raw_make_table(&session, "t", 1000, true, &t, &t_generation), 0);
+    ASSERT_EQ(make_column(&session, "d", &d, &d_generation), 0);
+    ASSERT_EQ(make_column(&other, "e", &e, &e_generation), 0);
+    static const char *const bad[] = {
+        "{}",
+        "{\"table\":0,\"generation\":1,\"from\":1}",
+        "{\"table\":0,\"generation\":1,\"from_generation\":1}",
+        "{\"table\":0,\"generation\":1,\"from\":-1,\"from_generation\":1}",
+        "{\"table\":0,\"generation\":1,\"from\":\"d\",\"from_generation\":1}",
+        "{\"table\":0,\"generation\":1,\"from\":1,\"from_generation\":4294967296}",
+        "{\"table\":0,\"generation\":1,\"from\":1,\"from_generation\":1,\"name\":\"t\"}",
+        "{\"table\":[0],\"generation\":1,\"from\":1,\"from_generation\":1}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        EXPECT_EQ(raw_code(fd, "table.add_columns", "%s", bad[i]), -32602);
+    }
+    EXPECT_EQ(add_columns(&session, t, t_generation, t, t_generation), PINT_E_INVALID);
+    EXPECT_EQ(add_columns(&session, d, d_generation, d, d_generation), PINT_E_INVALID);
+    EXPECT_EQ(add_columns(&session, t, t_generation + 1, d, d_generation), PINT_E_DROPPED);
+    EXPECT_EQ(add_columns(&session, t, t_generation, d, d_generation + 1), PINT_E_DROPPED);
+    EXPECT_EQ(add_columns(&session, t, 0, d, 0), PINT_E_DROPPED);
+    EXPECT_EQ(add_columns(&session, UINT32_MAX, 1, d, d_generation), PINT_E_RANGE);
+    EXPECT_EQ(add_columns(&session, t, t_generation, 65536, 1), PINT_E_RANGE);
+    EXPECT_EQ(add_columns(&session, t, t_generation, 65535, 0), PINT_E_DROPPED);
+    EXPECT_EQ(add_columns(&session, d, d_generation, t, t_generation), PINT_E_STATE);
+    /* what another session makes is not taken, not even by its own user */
+    EXPECT_EQ(add_columns(&session, t, t_generation, e, e_generation), PINT_E_PERMISSION);
+    EXPECT_EQ(add_columns(&other, t, t_generation, d, d_generation), PINT_E_PERMISSION);
+    EXPECT_EQ(add_columns(&reader, t, t_generation, d, d_generation), PINT_E_PERMISSION);
+    EXPECT_EQ(add_columns(&session, t, t_generation, d, d_generation), 0);
+    EXPECT_EQ(raw_code(fd, "table.publish", "{\"table\":%" PRIu64 ",\"generation\":%" PRIu64 "}", d,
+                       d_generation),
+              PINT_E_DROPPED);
+    /* one session may add to a table that another made */
+    EXPECT_EQ(add_columns(&other, t, t_generation, e, e_generation), 0);
+    EXPECT_EQ(raw_code(fd, "table.drop", "{\"name\":\"t\"}"), 0);
+    EXPECT_TRUE(raw_leave(&reader));
+    EXPECT_TRUE(raw_leave(&other));
+    EXPECT_TRUE(raw_leave(&session));
+    ASSERT_NO_FATAL(tear_down());
+}
+
+/* Asked again, after a lost answer, while the session still refers to what it made. */
+TEST(Methods, AddColumnsOnceHoweverOftenAsked)
+{
+    uint64_t t = 0;
+    uint64_t t_generation = 0;
+    uint64_t d = 0;
+    uint64_t d_generation = 0;
+    raw_session session;
+    raw_stat stat;
+    ASSERT_NO_FATAL(set_up());
+    ASSERT_TRUE(raw_join(&session, service.address, "rw", ""));
+    ASSERT_EQ(raw_make_table(&session, "t", 1000, true, &t, &t_generation), 0);
+    ASSERT_EQ(make_column(&session, "d", &d, &d_generation), 0);
+    raw_refer(&session, d, d_generation);
+    ASSERT_TRUE(raw_get_stat(service.address, &stat));
+    const uint64_t used = stat.used_bytes;
+    for (int i = 0; i < 3; i++) {
+        EXPECT_EQ(add_columns(&session, t, t_generation, d, d_generation), 0);
+    }
+    ASSERT_TRUE(raw_get_stat(service.address, &stat));
+    EXPECT_EQ(stat.used_bytes, used);
+    EXPECT_EQ(stat.dying, 1); /* one refers to it */
+    EXPECT_EQ(raw_code(session.fd, "table.drop", "{\"name\":\"t\"}"), 0);
+    ASSERT_TRUE(raw_get_stat(service.address, &stat));
+    EXPECT_EQ(stat.used_bytes, used); /* the bytes stay under the reference */
+    EXPECT_EQ(stat.dying, 2);
+    EXPECT_TRUE(raw_leave(&session));
+    ASSERT_NO_FATAL(tear_down());
+}
+
 TEST(Methods, MakeAWideTableFromSeveralMessages)
 {
     static char columns[60000];
@@ -133,6 +244,12 @@ TEST(Methods, RefuseBadSchemas)
         "\"name\":\"t\",\"rows\":1,\"columns\":[{\"name\":\"a\",\"type\":\"int8\"},{\"name\":\"a\","
         "\"type\":\"int8\"}]",
         "\"name\":\"t\",\"rows\":1,\"columns\":[{\"name\":\"a\",\"type\":\"int8\",\"Name\":\"b\"}]",
+        "\"name\":\"t\",\"rows\":1,\"metadata_bytes\":16777217,\"columns\":[{\"name\":\"a\","
+        "\"type\":\"int8\"}]",
+        "\"name\":\"t\",\"rows\":1,\"columns\":[{\"name\":\"a\",\"type\":\"int8\","
+        "\"metadata_bytes\":\"18446744073709551615\"}]",
+        "\"name\":\"t\",\"rows\":1,\"columns\":[{\"name\":\"a\",\"type\":\"int8\","
+        "\"metadata_bytes\":-1}]",
         "\"name\":\"t\",\"rows\":100000000000,\"columns\":[{\"name\":\"a\",\"type\":\"int64\"}]",
     };
     raw_session session;

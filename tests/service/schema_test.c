@@ -94,6 +94,28 @@ TEST(Schema, CountsOutsideTheirLimitsAreRefused)
     expect_refused(&schema, PINT_E_LIMIT, "chunks");
 }
 
+TEST(Schema, MetadataOverTheLimitAreRefused)
+{
+    static const uint64_t over[] = {PINT_METADATA_BYTES_MAX + 1ull, UINT64_MAX - 63, UINT64_MAX};
+    pinti_schema schema;
+    pint_error err;
+    for (size_t i = 0; i < sizeof(over) / sizeof(over[0]); i++) {
+        ASSERT_TRUE(one_column(&schema, "int8") != NULL);
+        schema.metadata_bytes = over[i];
+        expect_refused(&schema, PINT_E_RANGE, "bytes of metadata, at most 16777216");
+        struct pinti_schema_column *column = one_column(&schema, "int8");
+        ASSERT_TRUE(column != NULL);
+        column->metadata_bytes = over[i];
+        expect_refused(&schema, PINT_E_RANGE, "column 'x'");
+    }
+    struct pinti_schema_column *column = one_column(&schema, "int8");
+    ASSERT_TRUE(column != NULL);
+    column->metadata_bytes = PINT_METADATA_BYTES_MAX;
+    schema.metadata_bytes = PINT_METADATA_BYTES_MAX;
+    EXPECT_OK(pinti_cat_check_schema(&schema, &err), &err);
+    free(schema.columns);
+}
+
 TEST(Schema, ChunkRowsAreAPowerOfTwo)
 {
     static const uint64_t bad[] = {1, 3, 256, 511, 513, 1000, 1ull << 49, UINT64_MAX};
@@ -225,6 +247,10 @@ TEST(Schema, BuffersAreAlignedInsideAndApart)
         uint64_t cursor = 0;
         ASSERT_TRUE(world_schema(
             "t", rows[k], "a:bool? b:text? c:dict_text? d:float64? e:binary_fixed", &schema));
+        schema.metadata_bytes = k % 3 * 1000;
+        for (uint32_t i = 0; i < schema.n_columns; i++) {
+            schema.columns[i].metadata_bytes = (k + i) % 4 * (1u << 20) + i % 2;
+        }
         ASSERT_OK(pinti_cat_check_schema(&schema, &err), &err);
         ASSERT_OK(pinti_schema_shape(&schema, &shape, &err), &err);
         EXPECT_GE(shape.row_capacity, rows[k]);
@@ -243,11 +269,15 @@ TEST(Schema, BuffersAreAlignedInsideAndApart)
             add_range(ranges, &n, place.offsets, (shape.row_capacity + 1) * 8);
             add_range(ranges, &n, place.data, column->data_bytes);
             add_range(ranges, &n, place.dict_offsets, (column->n_categories + 1) * 8);
+            EXPECT_EQ(place.metadata == PINTI_NO_BUFFER, column->metadata_bytes == 0);
+            add_range(ranges, &n, place.metadata, column->metadata_bytes);
             EXPECT_EQ(place.state % 64, 0u);
             EXPECT_EQ(place.words % 64, 0u);
             EXPECT_LE(place.words + shape.n_chunks * 8, shape.sync_bytes);
             EXPECT_LE(place.state + 64, shape.sync_bytes);
         }
+        EXPECT_EQ(shape.metadata == PINTI_NO_BUFFER, schema.metadata_bytes == 0);
+        add_range(ranges, &n, shape.metadata, schema.metadata_bytes);
         qsort(ranges, n, sizeof(ranges[0]), by_offset);
         for (uint32_t i = 0; i < n; i++) {
             const uint64_t end = ranges[i].off + ranges[i].bytes;

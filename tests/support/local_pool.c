@@ -327,6 +327,7 @@ static void fill_schema(pinti_schema *to, const char *name, const pint_schema *f
     to->n_rows = n_rows;
     to->chunk_rows = from->chunk_rows;
     to->flags = from->flags;
+    to->metadata_bytes = from->metadata_bytes; /* the bytes themselves are not copied */
     to->n_columns = from->n_fields;
     to->room = from->n_fields;
     to->columns = calloc(from->n_fields, sizeof(to->columns[0]));
@@ -345,6 +346,7 @@ static void fill_schema(pinti_schema *to, const char *name, const pint_schema *f
         column->item_type = field->item_type;
         column->data_bytes = field->data_bytes;
         column->n_categories = field->n_categories;
+        column->metadata_bytes = field->metadata_bytes;
     }
 }
 
@@ -416,6 +418,22 @@ pint_table *local_table_new(pint_pool *session, const char *name, const pint_sch
     pint_table *table = local_table_build(session, name, schema, n_rows);
     local_table_publish(session, table);
     return table;
+}
+
+pint_status local_table_add_columns(pint_table *table, pint_table *from, pint_error *err)
+{
+    pint_pool *session = pint_table_pool(table);
+    local_pool *local = session->client;
+    pinti_text_finish(from);
+    (void)pthread_mutex_lock(&local->lock);
+    const pint_status status = pinti_cat_add_columns(
+        local->cat, pinti_table_index(table), pinti_table_generation(table),
+        pinti_table_index(from), pinti_table_generation(from), session->session_id, err);
+    (void)pthread_mutex_unlock(&local->lock);
+    if (status == PINT_OK) {
+        pint_table_close(from);
+    }
+    return status;
 }
 
 /* Find a live table and do something with it, under the lock. */

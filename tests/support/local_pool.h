@@ -38,6 +38,9 @@ void local_table_publish(pint_pool *session, pint_table *table);
 /* Publish, taking the name over from a live table of that name (PINT_REPLACE). */
 void local_table_replace(pint_pool *session, pint_table *table);
 
+/* pint_table_add_columns(), which needs a service otherwise. */
+pint_status local_table_add_columns(pint_table *table, pint_table *from, pint_error *err);
+
 pint_status local_table_drop(pint_pool *session, const char *name);
 pint_status local_table_rename(pint_pool *session, const char *name, const char *new_name);
 pint_status local_table_freeze(pint_table *table);
