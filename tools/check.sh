@@ -152,6 +152,16 @@ check_public_headers() {
     done
 }
 
+# The Python extension stands on the public API alone: whatever it can do, other extensions can.
+check_native_includes() {
+    local hit libc='(emmintrin|errno|inttypes|limits|math|pthread|sched|signal|stdarg|stdatomic|stddef|stdint|stdio|stdlib|string|time)'
+    while IFS= read -r hit; do
+        [[ -z $hit ]] || bad "${hit%:*}: python/native/ includes Python.h, pintable/ and libc only"
+    done < <(grep -E '^python/native/[^:]*:[0-9]+:[[:space:]]*#[[:space:]]*include' "$work/code" |
+        grep -vE "#[[:space:]]*include[[:space:]]+(\"native\.h\"|<(Python|pintable/[a-z_]+|$libc)\.h>)" ||
+        true)
+}
+
 # Every C file is built: named, with or without its folder, in some CMakeLists.txt.
 check_file_lists() {
     local lists file
@@ -164,7 +174,7 @@ check_file_lists() {
 
 check_spdx() {
     local file
-    for file in $(select_files '(\.(c|h|cc|cu|cuh|h\.in|cmake|cmake\.in|sh|py|pml)|(^|/)CMakeLists\.txt|^run|^\.ci/run)$'); do
+    for file in $(select_files '(\.(c|h|cc|cu|cuh|h\.in|cmake|cmake\.in|sh|py|pyi|py\.in|pml|toml)|(^|/)CMakeLists\.txt|^run|^\.ci/run)$'); do
         head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2\.0' ||
             bad "$file: no SPDX line"
     done
@@ -189,14 +199,51 @@ check_errors() {
     tools/errors.sh --check || bad "docs/errors.md: run tools/errors.sh"
 }
 
+# Python: syntax with the interpreter at hand (nothing is written), and ruff's rules (pyproject.toml)
+# where it is installed, for example by ./run test.
+check_python() {
+    local hit ruff
+    local -a python_files
+    mapfile -t python_files < <(select_files '\.pyi?$')
+    ((${#python_files[@]} > 0)) || return 0
+    if ! command -v python3 >/dev/null || ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "check: Python not checked, there is no Python 3.11 or later"
+        return
+    fi
+    while IFS= read -r hit; do
+        bad "$hit"
+    done < <(python3 - "${python_files[@]}" <<'PY'
+import sys
+
+for name in sys.argv[1:]:
+    try:
+        with open(name, encoding="utf-8") as file:
+            compile(file.read(), name, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        print(f"{name}:{getattr(error, 'lineno', 1)}: {error}")
+PY
+    )
+    ruff=$(command -v ruff || true)
+    [[ -n $ruff || ! -x build/venv/bin/ruff ]] || ruff=build/venv/bin/ruff
+    if [[ -z $ruff ]]; then
+        echo "check: Python rules not checked, ruff is not installed"
+        return
+    fi
+    while IFS= read -r hit; do
+        bad "$hit"
+    done < <("$ruff" check --quiet --no-cache --output-format=concise "${python_files[@]}")
+}
+
 check_banned_words
 check_close_on_exec
 check_errors
 check_layers
 check_public_headers
+check_native_includes
 check_file_lists
 check_spdx
 check_format
+check_python
 if ((n_bad > 0)); then
     echo "check: $n_bad violations" >&2
     exit 1
