@@ -10,6 +10,8 @@
  * already overwritten. The others finish the job. The result is compared, bit for bit, with the
  * same computation in one process on private memory.
  *
+ * Then a device works on the table (demo_device.c): a GPU if there is one.
+ *
  * usage: demo FILE.csv [WORKERS]     (pintable and pintabled beside it in bin/)
  */
 
@@ -30,6 +32,8 @@
 #include <unistd.h>
 
 #include <pintable/pintable.h>
+
+#include "demo_device.h"
 
 #define TABLE        "demo"
 #define JOB          "standardise"
@@ -657,9 +661,15 @@ static int demo_main(const char *file, int n_workers)
     f.bytes = pint_table_bytes(table);
     run_job(table, &w, workers, &f);
     print_facts(&f, workers);
+    uint32_t c = 0; /* a column with nulls, if there is one: its bitmap moves too */
+    while (c + 1 < w.n && w.columns[c].validity == NULL) {
+        c++;
+    }
+    const bool is_right =
+        demo_device_phase(table, pint_column_name(&w.columns[c]), DISTANCE, n_workers);
     pint_table_close(table);
     pint_pool_leave(pool);
-    return f.differences == 0 && f.progress.n_failed == 0 ? 0 : 1;
+    return is_right && f.differences == 0 && f.progress.n_failed == 0 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -677,6 +687,9 @@ int main(int argc, char **argv)
             numbers[i] = (int)strtol(argv[2 + i], NULL, 10);
         }
         return worker_main(numbers[1] != 0, numbers[2], numbers[3]);
+    }
+    if (argc > 2 && strcmp(argv[1], DEMO_DEVICE_ROLE) == 0) {
+        return demo_device_worker(TABLE, argc, argv);
     }
     if (argc < 2 || argc > 3 || argv[1][0] == '-') {
         (void)fprintf(stderr, "usage: demo FILE.csv [WORKERS]\n");

@@ -236,18 +236,23 @@ int pint_column_get_bool(const pint_column *column, uint64_t row)
 
 /* ---- versions -------------------------------------------------------------------------------- */
 
-/* R5: one chunk was stored to plainly. False when somebody holds it. */
-static bool mark_chunk(pinti_a64 *word)
+/* R5: one chunk was stored to plainly: devices do not have the newest bytes any more. BUSY when
+ * somebody holds it, AHEAD when the host did not have them before the stores: the newest would be
+ * lost. */
+static enum pinti_claim mark_chunk(pinti_a64 *word)
 {
     uint64_t now = pinti_load64_relaxed(word); /* relaxed: the swap checks it */
     for (;;) {
         if (pinti_chunk_state(now) != PINTI_CHUNK_CLEAN) {
             /* torn stays torn: a plain store does not vouch for the whole chunk */
-            return pinti_chunk_state(now) == PINTI_CHUNK_TORN;
+            return pinti_chunk_state(now) == PINTI_CHUNK_TORN ? PINTI_CLAIMED : PINTI_CLAIM_BUSY;
+        }
+        if ((now & PINTI_HOST_STALE) != 0) {
+            return PINTI_CLAIM_AHEAD;
         }
         /* seq, hence release: the plain stores come before; pairs with readers' acquire */
         if (pinti_cas64_seq(word, &now, pinti_chunk_next(now, PINTI_CHUNK_CLEAN, 0, 0))) {
-            return true;
+            return PINTI_CLAIMED;
         }
     }
 }
@@ -270,10 +275,10 @@ pint_status pint_column_mark(const pint_column *column, uint64_t first, uint64_t
     }
     const uint64_t last = (first + n_rows - 1) >> desc->chunk_shift;
     for (uint64_t chunk = first >> desc->chunk_shift; chunk <= last; chunk++) {
-        if (!mark_chunk(&pinti_column_desc_of(column)->words[chunk])) {
+        const enum pinti_claim claim = mark_chunk(&pinti_column_desc_of(column)->words[chunk]);
+        if (claim != PINTI_CLAIMED) {
             pinti_bell_ring(desc->bell);
-            return pinti_claim_fail(PINTI_CLAIM_BUSY, "mark", pinti_column_desc_of(column), chunk,
-                                    err);
+            return pinti_claim_fail(claim, "mark", pinti_column_desc_of(column), chunk, err);
         }
     }
     pinti_bell_ring(desc->bell);

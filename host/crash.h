@@ -11,50 +11,55 @@
  */
 
 #define PINTI_CRASHPOINT_MAP(X)                                                                    \
-    X(LEASE_INTENT)          /* intent noted, nothing claimed */                                   \
-    X(LEASE_PART_CLAIMED)    /* some of several columns claimed */                                 \
-    X(LEASE_CLAIMED)         /* all claimed, lease not handed out yet */                           \
-    X(LEASE_PART_COMMITTED)  /* some columns committed */                                          \
-    X(LEASE_COMMITTED)       /* all committed, intent still noted */                               \
-    X(JOB_INTENT)            /* intent noted, job word untouched */                                \
-    X(JOB_CLAIMED)           /* job word CLAIMED, no column */                                     \
-    X(JOB_COLUMNS_CLAIMED)   /* columns claimed, no undo buffer */                                 \
-    X(JOB_UNDO_TAKEN)        /* undo buffer taken, nothing copied */                               \
-    X(JOB_UNDO_HALF)         /* part of the old bytes copied */                                    \
-    X(JOB_UNDO_SAVED)        /* all copied, still CLAIMED */                                       \
-    X(JOB_LEASED)            /* LEASED, lease not handed out yet */                                \
-    X(JOB_RESTORING)         /* RESTORING, nothing claimed */                                      \
-    X(JOB_RESTORE_CLAIMED)   /* columns claimed for the restore */                                 \
-    X(JOB_RESTORE_HALF)      /* part of the old bytes copied back */                               \
-    X(JOB_RESTORED)          /* old bytes back for good, CLAIMED, columns still held */            \
-    X(JOB_COMMITTING)        /* the commit point is behind, columns not committed */               \
-    X(JOB_PART_COMMITTED)    /* some columns committed */                                          \
-    X(JOB_COLUMNS_COMMITTED) /* all columns committed, job word COMMITTING */                      \
-    X(JOB_DONE)              /* DONE, undo buffer not freed */                                     \
-    X(JOB_UNDO_FREED)        /* all done, intent still noted */                                    \
-    X(FOREIGN_RESTORING)     /* a lease found RESTORE and took the job word */                     \
-    X(FOREIGN_RESTORED)      /* bytes back, job word RESTORING */                                  \
-    X(DICT_HELD)             /* dictionary tail lease held, nothing appended */                    \
-    X(DICT_WRITTEN)          /* category written, count not published */                           \
-    X(DICT_PUBLISHED)        /* published, tail lease held */                                      \
-    X(SERVICE_SWEEP_HALF)    /* service: some words of the dead swept */                           \
-    X(SERVICE_CREATE_HALF)   /* service: columns and extents recorded, table record not */         \
-    X(SERVICE_CREATED)       /* service: record BUILDING, no answer sent */                        \
-    X(SERVICE_PUBLISH_HALF)  /* service: index swapped, old record not marked */                   \
-    X(SERVICE_RENAME_HALF)   /* service: new entry in, name not changed */                         \
-    X(SERVICE_RENAMED)       /* service: name changed, old entry in */                             \
-    X(SERVICE_INDEX_MOVING)  /* service: index entries half moved */                               \
-    X(SERVICE_ADD_COPIED)    /* service: added columns recorded, nothing noted */                  \
-    X(SERVICE_ADD_NOTED)     /* service: the addition noted, nothing moved */                      \
-    X(SERVICE_ADD_HALF)      /* service: memory moved, columns not seen */                         \
-    X(SERVICE_ADD_SEEN)      /* service: columns seen, their donor not DYING */                    \
-    X(SERVICE_ADDED)         /* service: all done, no answer sent */                               \
-    X(SERVICE_DROP_HALF)     /* service: DYING, entry still in the index */                        \
-    X(SERVICE_FREE_HALF)     /* service: record FREE, memory not given back */                     \
-    X(SERVICE_JOIN_HALF)     /* service: session recorded, no answer sent */                       \
-    X(SERVICE_TEARDOWN_HALF) /* service: session half ended */                                     \
-    X(PREPARER_WORKING)      /* preparer: in the middle of a plan */                               \
-    X(KEEPER_GOT_FDS)        /* keeper: descriptors received, not acknowledged */
+    X(LEASE_INTENT)           /* intent noted, nothing claimed */                                  \
+    X(LEASE_PART_CLAIMED)     /* some of several columns claimed */                                \
+    X(LEASE_CLAIMED)          /* all claimed, lease not handed out yet */                          \
+    X(LEASE_PART_COMMITTED)   /* some columns committed */                                         \
+    X(LEASE_COMMITTED)        /* all committed, intent still noted */                              \
+    X(JOB_INTENT)             /* intent noted, job word untouched */                               \
+    X(JOB_CLAIMED)            /* job word CLAIMED, no column */                                    \
+    X(JOB_COLUMNS_CLAIMED)    /* columns claimed, no undo buffer */                                \
+    X(JOB_UNDO_TAKEN)         /* undo buffer taken, nothing copied */                              \
+    X(JOB_UNDO_HALF)          /* part of the old bytes copied */                                   \
+    X(JOB_UNDO_SAVED)         /* all copied, still CLAIMED */                                      \
+    X(JOB_LEASED)             /* LEASED, lease not handed out yet */                               \
+    X(JOB_RESTORING)          /* RESTORING, nothing claimed */                                     \
+    X(JOB_RESTORE_CLAIMED)    /* columns claimed for the restore */                                \
+    X(JOB_RESTORE_HALF)       /* part of the old bytes copied back */                              \
+    X(JOB_RESTORED)           /* old bytes back for good, CLAIMED, columns still held */           \
+    X(JOB_COMMITTING)         /* the commit point is behind, columns not committed */              \
+    X(JOB_PART_COMMITTED)     /* some columns committed */                                         \
+    X(JOB_COLUMNS_COMMITTED)  /* all columns committed, job word COMMITTING */                     \
+    X(JOB_DONE)               /* DONE, undo buffer not freed */                                    \
+    X(JOB_UNDO_FREED)         /* all done, intent still noted */                                   \
+    X(FOREIGN_RESTORING)      /* a lease found RESTORE and took the job word */                    \
+    X(FOREIGN_RESTORED)       /* bytes back, job word RESTORING */                                 \
+    X(DICT_HELD)              /* dictionary tail lease held, nothing appended */                   \
+    X(DICT_WRITTEN)           /* category written, count not published */                          \
+    X(DICT_PUBLISHED)         /* published, tail lease held */                                     \
+    X(SERVICE_SWEEP_HALF)     /* service: some words of the dead swept */                          \
+    X(SERVICE_CREATE_HALF)    /* service: columns and extents recorded, table record not */        \
+    X(SERVICE_CREATED)        /* service: record BUILDING, no answer sent */                       \
+    X(SERVICE_PUBLISH_HALF)   /* service: index swapped, old record not marked */                  \
+    X(SERVICE_RENAME_HALF)    /* service: new entry in, name not changed */                        \
+    X(SERVICE_RENAMED)        /* service: name changed, old entry in */                            \
+    X(SERVICE_INDEX_MOVING)   /* service: index entries half moved */                              \
+    X(SERVICE_ADD_COPIED)     /* service: added columns recorded, nothing noted */                 \
+    X(SERVICE_ADD_NOTED)      /* service: the addition noted, nothing moved */                     \
+    X(SERVICE_ADD_HALF)       /* service: memory moved, columns not seen */                        \
+    X(SERVICE_ADD_SEEN)       /* service: columns seen, their donor not DYING */                   \
+    X(SERVICE_ADDED)          /* service: all done, no answer sent */                              \
+    X(SERVICE_DROP_HALF)      /* service: DYING, entry still in the index */                       \
+    X(SERVICE_FREE_HALF)      /* service: record FREE, memory not given back */                    \
+    X(SERVICE_JOIN_HALF)      /* service: session recorded, no answer sent */                      \
+    X(SERVICE_TEARDOWN_HALF)  /* service: session half ended */                                    \
+    X(SERVICE_COPY_BUILDING)  /* service: device copy recorded, no memory asked for */             \
+    X(SERVICE_COPY_HELD)      /* service: its descriptor with the keeper, still BUILDING */        \
+    X(SERVICE_COPY_LIVE)      /* service: device copy LIVE, its column does not name it */         \
+    X(SERVICE_COPY_DYING)     /* service: device copy DYING, chunk words still name it */          \
+    X(SERVICE_COPY_FREE_HALF) /* service: device copy FREE, sync memory not given back */          \
+    X(PREPARER_WORKING)       /* preparer: in the middle of a plan */                              \
+    X(KEEPER_GOT_FDS)         /* keeper: descriptors received, not acknowledged */
 
 enum pinti_crash_point {
     PINTI_CRASH_NONE = 0,

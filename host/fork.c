@@ -126,13 +126,22 @@ static void start_watching(void)
     pinti_fork_word = word_page;
 }
 
-pint_status pinti_fork_watch(pint_pool *pool, pint_error *err)
+pint_status pinti_fork_start(pint_error *err)
 {
     (void)pthread_once(&watch_once, start_watching);
     if (watch_errno != 0) {
-        return pinti_fail(err, PINT_E_SYSTEM, watch_errno, "join: cannot watch for fork()");
+        return pinti_fail(err, PINT_E_SYSTEM, watch_errno, "cannot watch for fork()");
     }
     pinti_fork_settle(); /* a child made without handlers, joining anew */
+    return PINT_OK;
+}
+
+pint_status pinti_fork_watch(pint_pool *pool, pint_error *err)
+{
+    const pint_status status = pinti_fork_start(err);
+    if (status != PINT_OK) {
+        return status;
+    }
     (void)pthread_mutex_lock(&list_lock);
     pool->fork_word = pinti_load64_relaxed(pinti_fork_word);
     pool->next = pools;

@@ -10,7 +10,10 @@
 
 #include "host/pool.h"
 
-/* Set up once per process; register a pool for the handlers. */
+/* Set up once per process: from here on *pinti_fork_word is another in every child. */
+pint_status pinti_fork_start(pint_error *err);
+
+/* The same, and register a pool for the handlers. */
 pint_status pinti_fork_watch(pint_pool *pool, pint_error *err);
 void pinti_fork_forget(pint_pool *pool);
 

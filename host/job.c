@@ -132,7 +132,7 @@ struct search {
     pinti_job_desc *job;
     pinti_lease *lease;
     pint_error *err;
-    enum { FOUND, FINISHED, ONLY_OWN, TORN, FROZEN, OTHERS_HOLD } outcome;
+    enum { FOUND, FINISHED, ONLY_OWN, TORN, AHEAD, FROZEN, OTHERS_HOLD } outcome;
 };
 
 /* From the stash or the cursor: false when both are used up, or there is no undo buffer. */
@@ -178,7 +178,7 @@ static void take_any(struct search *search)
     uint32_t first_open = job->n_chunks;
     bool is_other = false;
     bool is_own = false;
-    bool is_torn = false;
+    enum pinti_take refused = PINTI_TAKEN; /* of the last chunk that waiting will not mend */
     for (uint32_t chunk = pinti_load32_relaxed(&job->xscan_from); chunk < job->n_chunks; chunk++) {
         const enum pinti_take take = pinti_job_take(job, chunk, search->lease, search->err);
         if (take == PINTI_TAKE_OVER) {
@@ -197,7 +197,9 @@ static void take_any(struct search *search)
             search->outcome = FROZEN;
             return;
         }
-        is_torn = is_torn || take == PINTI_TAKE_TORN;
+        if (take == PINTI_TAKE_TORN || take == PINTI_TAKE_AHEAD) {
+            refused = take;
+        }
         if (take == PINTI_TAKE_NO_UNDO) { /* the same for every chunk that is free */
             const bool is_all_own = pinti_job_undo_is_own(job);
             is_own = is_own || is_all_own;
@@ -207,8 +209,12 @@ static void take_any(struct search *search)
         is_own = is_own || take == PINTI_TAKE_OWN;
         is_other = is_other || take == PINTI_TAKE_BUSY;
     }
-    /* torn comes first: the chunks that others hold will not mend it */
-    search->outcome = is_torn ? TORN : is_other ? OTHERS_HOLD : is_own ? ONLY_OWN : FINISHED;
+    /* refusals come first: the chunks that others hold will not mend them; err is the last one's */
+    search->outcome = refused == PINTI_TAKE_TORN    ? TORN
+                      : refused == PINTI_TAKE_AHEAD ? AHEAD
+                      : is_other                    ? OTHERS_HOLD
+                      : is_own                      ? ONLY_OWN
+                                                    : FINISHED;
 }
 
 static bool search_ends(void *context)
@@ -251,6 +257,8 @@ pint_status pint_job_next_timed(pint_job *job, int64_t timeout_ms, pint_lease *o
         return PINT_AGAIN;
     case FROZEN:
         return PINT_E_FROZEN;
+    case AHEAD:
+        return PINT_E_DEVICE_AHEAD;
     case TORN:
     case OTHERS_HOLD:
     default:

@@ -99,7 +99,8 @@ enum pinti_take {
     PINTI_TAKE_OVER = 3,    /* DONE or FAILED */
     PINTI_TAKE_TORN = 4,    /* a torn column that is not rewritten; err says which */
     PINTI_TAKE_NO_UNDO = 5, /* every undo buffer is in use */
-    PINTI_TAKE_FROZEN = 6   /* the table was frozen; err says so */
+    PINTI_TAKE_FROZEN = 6,  /* the table was frozen; err says so */
+    PINTI_TAKE_AHEAD = 7    /* a column that is read is newest on a device; err says which */
 };
 
 /* Try to take one chunk: PENDING or REDO -> LEASED. Fills lease on PINTI_TAKEN. */

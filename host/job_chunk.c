@@ -185,6 +185,10 @@ static enum pinti_take columns_peek(pinti_job_desc *job, uint64_t chunk, bool re
         const uint64_t word = pinti_load64_acquire(&use->column->words[chunk]);
         const uint32_t state = pinti_chunk_state(word);
         if (__builtin_expect(state == PINTI_CHUNK_CLEAN, 1)) {
+            if (__builtin_expect((word & PINTI_HOST_STALE) != 0, 0) && use->use != PINT_OUT) {
+                (void)pinti_claim_fail(PINTI_CLAIM_AHEAD, "job", use->column, chunk, err);
+                return PINTI_TAKE_AHEAD;
+            }
             continue;
         }
         if (state == PINTI_CHUNK_TORN) {

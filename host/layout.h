@@ -3,7 +3,7 @@
 #define HOST_LAYOUT_H
 
 /*
- * Layout 1 of a pool's shared memory: a file format. docs/format.md is its prose.
+ * Layout 2 of a pool's shared memory: a file format. docs/format.md is its prose.
  *
  * A pool is a set of memfds, each mapped whole. Little endian, fixed width, no pointers; 0 is the
  * resting value of every field, so that fresh memory is a valid empty pool. Fields that start with
@@ -23,7 +23,7 @@
 
 #include "host/atomic.h"
 
-#define PINTI_LAYOUT_VERSION 1u
+#define PINTI_LAYOUT_VERSION 2u
 #define PINTI_MAGIC          0x31454c4241544e50ull /* "PNTABLE1" in memory */
 #define PINTI_CACHE_LINE     64
 #define PINTI_PAGE_BYTES     4096ull
@@ -36,6 +36,9 @@
 #define PINTI_USES_MAX          (1u << 22) /* column uses of all jobs */
 #define PINTI_EXTENTS_MAX       (1u << 18)
 #define PINTI_SESSIONS_MAX      (1u << 14) /* index 0 means nobody */
+#define PINTI_DEVICES_MAX       8u         /* places beside the host in a chunk word's mask */
+#define PINTI_COPIES_MAX        (1u << 14) /* device copies of all columns */
+#define PINTI_COPY_READERS      64u        /* sessions that have one copy open */
 #define PINTI_INDEX_SLOTS       (1u << 17) /* open addressing, at most half full */
 #define PINTI_SLABS_MAX         (1u << 23)
 #define PINTI_CHUNKS_MAX        (1u << 30) /* of one table */
@@ -76,14 +79,15 @@ typedef struct pinti_catalog_header {
     pinti_a64 xcommitted_bytes; /* memory the pool holds: slabs and sync, in use or warm */
     pinti_a64 xused_bytes;      /* of it in tables and jobs */
     pinti_a32 xincarnation;     /* 1 for the first service, one more after each crash */
-    uint32_t reserved2;
+    pinti_a32 xn_copies;        /* copy indices ever used */
     uint64_t reserved3[2];
     /* service-private persistence: read by the next incarnation */
     uint64_t next_session_id;
     uint64_t next_table_id;
     uint64_t next_job_id;
     uint64_t next_family_id;
-    uint64_t reserved4[4];
+    uint64_t next_copy_id; /* also the number a broker knows an allocation by */
+    uint64_t reserved4[3];
 } pinti_catalog_header;
 
 /* States of a table or job record, in the low byte of xgen_state. */
@@ -163,7 +167,8 @@ typedef struct pinti_column_rec {
     uint64_t zone[8];      /* 63 bytes, zero padded */
     uint64_t metadata_off; /* as in pinti_table_rec */
     uint64_t metadata_bytes;
-    uint64_t reserved[6];
+    pinti_a32 xcopy[PINTI_DEVICES_MAX]; /* by device: copy record index + 1, 0 none */
+    uint64_t reserved[2];
     /* first of columns added together: their sync block, which came with them; else 0 */
     uint64_t block_off;
     uint64_t block_bytes;
@@ -212,6 +217,41 @@ typedef struct pinti_extent {
 
 enum pinti_extent_kind { PINTI_EXTENT_TABLE = 1, PINTI_EXTENT_JOB = 2 };
 
+/* A device of the pool, at PINTI_CAT_DEVICES_OFF of the header page. Its index is its place in the
+ * masks of chunk words, less one; once used it stays with its UUID for the life of the pool. */
+typedef struct pinti_device_rec {
+    pinti_a32 xis_there; /* stored last (release) */
+    uint32_t is_cuda;
+    uint8_t uuid[16];
+    char name[32];         /* for people; terminated */
+    uint64_t budget_bytes; /* for copies; 0: no limit of its own */
+} pinti_device_rec;
+
+/* A device copy of a column. Constant from BUILDING to FREE. */
+typedef struct pinti_copy_rec {
+    pinti_a64 xgen_state;
+    uint64_t id; /* never reused: the generation that handles carry */
+    uint32_t table;
+    uint32_t table_generation;
+    uint32_t column;
+    uint32_t device; /* 0 .. PINTI_DEVICES_MAX - 1 */
+    uint32_t kind;   /* PINT_COPY_VMM, PINT_COPY_IPC */
+    uint32_t n_chunks;
+    uint64_t bytes;        /* of the allocation */
+    uint64_t values_off;   /* from its start; 256-byte aligned */
+    uint64_t values_bytes; /* row_capacity rows */
+    uint64_t validity_off; /* PINTI_NO_BUFFER: none */
+    uint64_t validity_bytes;
+    uint64_t sync_off; /* pinti_copy_sync, then n_chunks pinti_copy_chunk */
+    uint64_t sync_bytes;
+    uint64_t created_ns;
+    uint64_t broker; /* PINT_COPY_IPC: serial of the broker process that owns it */
+    uint32_t uid;
+    uint32_t reserved0;
+    uint8_t ipc[64]; /* PINT_COPY_IPC: the handle */
+    uint64_t reserved[9];
+} pinti_copy_rec;
+
 enum pinti_session_state {
     PINTI_SESSION_FREE = 0,
     PINTI_SESSION_LIVE = 1,
@@ -251,7 +291,9 @@ enum pinti_slab_state { PINTI_SLAB_ABSENT = 0, PINTI_SLAB_COMMITTED = 1, PINTI_S
 #define PINTI_CAT_USES_OFF    (PINTI_CAT_EXTENTS_OFF + PINTI_EXTENTS_MAX * sizeof(pinti_extent))
 #define PINTI_CAT_SLABS_OFF   (PINTI_CAT_USES_OFF + PINTI_USES_MAX * 4ull)
 #define PINTI_CAT_COLUMNS_OFF (PINTI_CAT_SLABS_OFF + PINTI_SLABS_MAX * 1ull)
-#define PINTI_CAT_BYTES       (PINTI_CAT_COLUMNS_OFF + PINTI_COLUMNS_MAX * sizeof(pinti_column_rec))
+#define PINTI_CAT_COPIES_OFF  (PINTI_CAT_COLUMNS_OFF + PINTI_COLUMNS_MAX * sizeof(pinti_column_rec))
+#define PINTI_CAT_BYTES       (PINTI_CAT_COPIES_OFF + PINTI_COPIES_MAX * sizeof(pinti_copy_rec))
+#define PINTI_CAT_DEVICES_OFF 2048ull /* in the header page */
 
 /* ---- sync ---------------------------------------------------------------------------------- */
 
@@ -280,6 +322,18 @@ typedef struct pinti_job_sync {
     uint64_t reserved1[6];
 } pinti_job_sync;
 
+/* Start of a copy's sync block: who has it open. A reader slot belongs to the session whose index
+ * is in it, from open to close; bit i of a chunk's xreaders is slot i's. */
+typedef struct pinti_copy_sync {
+    _Alignas(PINTI_CACHE_LINE) pinti_a32 xslots[PINTI_COPY_READERS]; /* session index, 0: free */
+} pinti_copy_sync;
+
+/* Per chunk of a copy (R4; host/coherence.h). */
+typedef struct pinti_copy_chunk {
+    pinti_a64 xcopier;  /* copier word (host/word.h): who changes or copies it there, 0: nobody */
+    pinti_a64 xreaders; /* slots that read the chunk on the device */
+} pinti_copy_chunk;
+
 typedef struct pinti_fail_text {
     pinti_a64 xchunk; /* chunk + 1, stored last (release); 0: not there */
     uint64_t session;
@@ -306,6 +360,7 @@ typedef struct pinti_slot_header {
 #define PINTI_SLOT_TABLES_OFF  (PINTI_SLOT_INTENTS_OFF + PINTI_INTENTS * 8ull)
 #define PINTI_SLOT_JOBS_OFF    (PINTI_SLOT_TABLES_OFF + PINTI_TABLES_MAX * 8ull)
 #define PINTI_SLOT_PINS_OFF    (PINTI_SLOT_JOBS_OFF + PINTI_JOBS_MAX * 8ull) /* a bit a slab */
+#define PINTI_SLOT_COPIES_OFF  (PINTI_SLOT_PINS_OFF + PINTI_SLABS_MAX / 8)
 #define PINTI_SLOT_BYTES       (4ull << 20)
 
 /* ---- bell ---------------------------------------------------------------------------------- */
@@ -322,31 +377,39 @@ typedef struct pinti_bell {
 
 /* ---- pinned -------------------------------------------------------------------------------- */
 
-_Static_assert(sizeof(pinti_catalog_header) == 256, "layout 1");
-_Static_assert(offsetof(pinti_catalog_header, xindex_seq) == 128, "layout 1: own cache line");
-_Static_assert(offsetof(pinti_catalog_header, next_session_id) == 192, "layout 1");
-_Static_assert(sizeof(pinti_table_rec) == 512, "layout 1");
-_Static_assert(offsetof(pinti_table_rec, xname) == 16, "layout 1: short names in the first line");
-_Static_assert(offsetof(pinti_table_rec, id) == 272, "layout 1");
-_Static_assert(offsetof(pinti_table_rec, xn_columns) == 340, "layout 1");
-_Static_assert(offsetof(pinti_table_rec, xbytes) == 432, "layout 1");
-_Static_assert(sizeof(pinti_column_rec) == 512, "layout 1");
-_Static_assert(offsetof(pinti_column_rec, validity_off) == 296, "layout 1");
-_Static_assert(offsetof(pinti_table_rec, metadata_off) == 448, "layout 1: reserved before");
-_Static_assert(offsetof(pinti_column_rec, words_off) == 352, "layout 1");
-_Static_assert(offsetof(pinti_column_rec, metadata_off) == 432, "layout 1: reserved before");
-_Static_assert(sizeof(pinti_job_rec) == 512, "layout 1");
-_Static_assert(offsetof(pinti_job_rec, undo_off) == 304, "layout 1");
-_Static_assert(sizeof(pinti_extent) == 32, "layout 1");
-_Static_assert(sizeof(pinti_session_rec) == 128, "layout 1");
-_Static_assert(sizeof(pinti_table_sync) == 64, "layout 1");
-_Static_assert(sizeof(pinti_column_state) == 64, "layout 1");
-_Static_assert(sizeof(pinti_job_sync) == 128, "layout 1");
-_Static_assert(sizeof(pinti_fail_text) == 224, "layout 1");
-_Static_assert(sizeof(pinti_slot_header) == 128, "layout 1");
-_Static_assert(offsetof(pinti_slot_header, xstale) == 36, "layout 1");
-_Static_assert(sizeof(pinti_bell) == 64, "layout 1");
-_Static_assert(PINTI_SLOT_PINS_OFF + PINTI_SLABS_MAX / 8 <= PINTI_SLOT_BYTES, "layout 1");
+_Static_assert(sizeof(pinti_catalog_header) == 256, "layout 2");
+_Static_assert(offsetof(pinti_catalog_header, xindex_seq) == 128, "layout 2: own cache line");
+_Static_assert(offsetof(pinti_catalog_header, next_session_id) == 192, "layout 2");
+_Static_assert(sizeof(pinti_table_rec) == 512, "layout 2");
+_Static_assert(offsetof(pinti_table_rec, xname) == 16, "layout 2: short names in the first line");
+_Static_assert(offsetof(pinti_table_rec, id) == 272, "layout 2");
+_Static_assert(offsetof(pinti_table_rec, xn_columns) == 340, "layout 2");
+_Static_assert(offsetof(pinti_table_rec, xbytes) == 432, "layout 2");
+_Static_assert(sizeof(pinti_column_rec) == 512, "layout 2");
+_Static_assert(offsetof(pinti_column_rec, validity_off) == 296, "layout 2");
+_Static_assert(offsetof(pinti_table_rec, metadata_off) == 448, "layout 2: reserved before");
+_Static_assert(offsetof(pinti_column_rec, words_off) == 352, "layout 2");
+_Static_assert(offsetof(pinti_column_rec, metadata_off) == 432, "layout 2: reserved before");
+_Static_assert(sizeof(pinti_job_rec) == 512, "layout 2");
+_Static_assert(offsetof(pinti_job_rec, undo_off) == 304, "layout 2");
+_Static_assert(sizeof(pinti_extent) == 32, "layout 2");
+_Static_assert(sizeof(pinti_session_rec) == 128, "layout 2");
+_Static_assert(sizeof(pinti_table_sync) == 64, "layout 2");
+_Static_assert(sizeof(pinti_column_state) == 64, "layout 2");
+_Static_assert(sizeof(pinti_job_sync) == 128, "layout 2");
+_Static_assert(sizeof(pinti_fail_text) == 224, "layout 2");
+_Static_assert(sizeof(pinti_slot_header) == 128, "layout 2");
+_Static_assert(offsetof(pinti_slot_header, xstale) == 36, "layout 2");
+_Static_assert(sizeof(pinti_bell) == 64, "layout 2");
+_Static_assert(PINTI_SLOT_COPIES_OFF + PINTI_COPIES_MAX * 8ull <= PINTI_SLOT_BYTES, "layout 2");
+_Static_assert(sizeof(pinti_device_rec) == 64, "layout 2");
+_Static_assert(PINTI_CAT_DEVICES_OFF + PINTI_DEVICES_MAX * sizeof(pinti_device_rec) <=
+                   PINTI_PAGE_BYTES,
+               "layout 2");
+_Static_assert(sizeof(pinti_copy_rec) == 256, "layout 2");
+_Static_assert(sizeof(pinti_copy_sync) == 256, "layout 2");
+_Static_assert(sizeof(pinti_copy_chunk) == 16, "layout 2");
+_Static_assert(offsetof(pinti_column_rec, xcopy) == 448, "layout 2");
 
 /* Identifies sizes and offsets of this build; a process built differently must not join. */
 static inline uint32_t pinti_layout_signature(void)
@@ -438,6 +501,21 @@ static inline pinti_column_rec *pinti_cat_column(void *catalog, const pinti_tabl
     return column < pinti_load32_acquire(&table->xn_columns)
                ? pinti_cat_column_place(catalog, table, column)
                : NULL;
+}
+
+static inline pinti_device_rec *pinti_cat_devices(void *catalog)
+{
+    return (pinti_device_rec *)(void *)((char *)catalog + PINTI_CAT_DEVICES_OFF);
+}
+
+static inline pinti_copy_rec *pinti_cat_copies(void *catalog)
+{
+    return (pinti_copy_rec *)(void *)((char *)catalog + PINTI_CAT_COPIES_OFF);
+}
+
+static inline pinti_a64 *pinti_slot_copies(void *slot)
+{
+    return (pinti_a64 *)(void *)((char *)slot + PINTI_SLOT_COPIES_OFF);
 }
 
 static inline pinti_a64 *pinti_slot_intents(void *slot)

@@ -151,8 +151,9 @@ static enum pinti_claim peek_several(const struct request *request, uint32_t *ou
         if (state == PINTI_CHUNK_RESTORE) {
             return PINTI_CLAIM_RESTORE;
         }
-        if (state == PINTI_CHUNK_TORN && request->use != PINT_OUT) {
-            return PINTI_CLAIM_TORN;
+        if (request->use != PINT_OUT &&
+            (state == PINTI_CHUNK_TORN || (word & PINTI_HOST_STALE) != 0)) {
+            return state == PINTI_CHUNK_TORN ? PINTI_CLAIM_TORN : PINTI_CLAIM_AHEAD;
         }
     }
     return PINTI_CLAIMED;
@@ -177,8 +178,10 @@ static bool try_claim(void *context)
             pinti_job_take(request->set, request->chunk, request->lease, request->err);
         request->status = take == PINTI_TAKEN         ? PINT_OK
                           : take == PINTI_TAKE_FROZEN ? PINT_E_FROZEN
+                          : take == PINTI_TAKE_AHEAD  ? PINT_E_DEVICE_AHEAD
                                                       : PINT_E_TORN;
-        return take == PINTI_TAKEN || take == PINTI_TAKE_TORN || take == PINTI_TAKE_FROZEN;
+        return take == PINTI_TAKEN || take == PINTI_TAKE_TORN || take == PINTI_TAKE_AHEAD ||
+               take == PINTI_TAKE_FROZEN;
     }
     uint32_t failed = 0;
     enum pinti_claim claim = claim_plain(request, &failed);
@@ -460,10 +463,10 @@ __attribute__((noinline, cold)) static pint_status commit_and_ring(pinti_lease *
 pint_status pint_lease_commit(pint_lease *lease, pint_error *err)
 {
     pinti_lease *mine = (pinti_lease *)(void *)lease;
-    /* the fast path: what end() does, without calls */
+    /* the fast path: what end() does, without calls, which tries again where this does not do */
     if (__builtin_expect(mine == NULL || mine->kind != PINTI_LEASE_ONE ||
                              pinti_fork_word32() != mine->process ||
-                             !pinti_chunk_commit(mine->u.word_at, mine->word),
+                             !pinti_chunk_end_once(mine->u.word_at, mine->word, PINTI_HOLD_COMMIT),
                          0)) {
         return end(lease, END_COMMIT, "commit", err);
     }

@@ -4,7 +4,7 @@
  * Reading while others write, without a lease (R6).
  *
  *   reader                                        writer
- *   1 word: no holder, clean (acquire)            a claim: word changes (seq)
+ *   1 word: readable (acquire)                    a claim: word changes (seq)
  *   2 read the bytes                              b stores
  *   3 word again: wholly unchanged?               c commit: word changes (release)
  *
@@ -67,11 +67,13 @@ static void copy_bits(uint8_t *out, uint64_t to, const uint8_t *from, uint64_t f
     }
 }
 
-/* No holder, neither torn nor to be restored, and the newest bytes are in host memory. */
+/* The newest committed bytes are in host memory, and nobody writes there: no holder, neither torn
+ * nor to be restored; or held for a device while the host stays among the places, as in a pull. */
 static bool is_readable(uint64_t word)
 {
-    return pinti_chunk_state(word) == PINTI_CHUNK_CLEAN && pinti_chunk_holder(word) == 0 &&
-           (word & PINTI_HOST_STALE) == 0;
+    const uint32_t state = pinti_chunk_state(word);
+    const bool is_free = state == PINTI_CHUNK_CLEAN && pinti_chunk_holder(word) == 0;
+    return (is_free || state == PINTI_CHUNK_DEVICE_HELD) && (word & PINTI_HOST_STALE) == 0;
 }
 
 static pint_status refuse(const pinti_column_desc *column, uint64_t chunk, uint64_t word,
@@ -81,7 +83,7 @@ static pint_status refuse(const pinti_column_desc *column, uint64_t chunk, uint6
     if (state == PINTI_CHUNK_TORN) {
         return pinti_claim_fail(PINTI_CLAIM_TORN, "read", column, chunk, err);
     }
-    if (state == PINTI_CHUNK_CLEAN) {
+    if (state == PINTI_CHUNK_CLEAN && (word & PINTI_HOST_STALE) != 0) {
         return pinti_claim_fail(PINTI_CLAIM_AHEAD, "read", column, chunk, err);
     }
     return pinti_claim_fail(PINTI_CLAIM_BUSY, "read", column, chunk, err);

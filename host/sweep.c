@@ -2,8 +2,9 @@
 
 /*
  * Ending a dead session's leases (R1, R2, R7, R21). Only words are changed, never data: chunks with
- * saved bytes become RESTORE / REDO for the next claimer to put back, others become torn, commits
- * and restores that had passed their point of no return are completed.
+ * saved bytes become RESTORE / REDO for the next claimer to put back, others become torn unless a
+ * device still has the committed bytes (claim.h), commits and restores that had passed their point
+ * of no return are completed.
  *
  * Columns come before the job word that speaks for them, all job words before what is left HELD by
  * plain leases, undo words last: a sweep cut off anywhere may simply be run again. Undo words are
@@ -13,9 +14,8 @@
 
 #include "host/sweep.h"
 
+#include "host/claim.h"
 #include "host/crash.h"
-#include "host/wait.h"
-#include "host/word.h"
 #include "pintable/job.h"
 
 enum phase { PHASE_WORDS, PHASE_UNDO, N_JOB_PHASES };
@@ -72,31 +72,43 @@ static void change(pinti_a64 *word, uint64_t from, uint64_t to)
 /* ---- job words ------------------------------------------------------------------------------- */
 
 enum columns_fate {
-    FATE_SAVED,    /* old bytes in an undo buffer: INOUT -> RESTORE, OUT -> TORN */
+    FATE_SAVED,    /* old bytes in an undo buffer: INOUT -> RESTORE, OUT may be half written */
     FATE_FORWARD,  /* committed: CLEAN */
     FATE_UNTOUCHED /* the old bytes are there: as before the claim */
 };
 
-static uint64_t column_after(uint64_t word, uint32_t use, enum columns_fate fate,
-                             pinti_sweep_result *result)
+static enum pinti_hold_end end_of(uint32_t use, enum columns_fate fate)
 {
-    const bool was_torn = pinti_chunk_state(word) == PINTI_CHUNK_JOB_HELD_TORN;
-    const bool is_inout = use == PINT_INOUT;
-    if (fate == FATE_SAVED && is_inout) {
+    switch (fate) {
+    case FATE_SAVED:
+        return use == PINT_INOUT ? PINTI_HOLD_RESTORE : PINTI_HOLD_TEAR;
+    case FATE_FORWARD:
+        return PINTI_HOLD_COMMIT;
+    case FATE_UNTOUCHED:
+    default:
+        return PINTI_HOLD_UNCLAIM;
+    }
+}
+
+/* End a dead session's hold. The dead do not change the word, so it works unless somebody writes
+ * where he must not. */
+static void end_hold(pinti_a64 *at, uint64_t held, enum pinti_hold_end end,
+                     pinti_sweep_result *result)
+{
+    const uint64_t after = pinti_chunk_after(held, end);
+    (void)pinti_chunk_end(at, held, end);
+    if (end == PINTI_HOLD_COMMIT) {
+        result->n_forwarded++;
+    } else if (end == PINTI_HOLD_RESTORE) {
         result->n_restore++;
-        return pinti_chunk_next(word, PINTI_CHUNK_RESTORE, 0, PINTI_HOST_STALE);
-    }
-    if (fate == FATE_SAVED || (fate == FATE_UNTOUCHED && was_torn)) {
+    } else if (pinti_chunk_state(after) == PINTI_CHUNK_TORN) {
         result->n_torn++;
-        return pinti_chunk_next(word, PINTI_CHUNK_TORN, 0, PINTI_HOST_STALE);
-    }
-    if (fate == FATE_UNTOUCHED) {
+    } else if (end == PINTI_HOLD_UNCLAIM) {
         result->n_reverted++;
-        return pinti_chunk_next(word, PINTI_CHUNK_CLEAN, 0,
-                                word & PINTI_CHUNK_MASK & ~PINTI_HOST_STALE);
+    } else {
+        result->n_rolled_back++;
     }
-    result->n_forwarded++;
-    return pinti_chunk_next(word, PINTI_CHUNK_CLEAN, 0, 0);
+    PINTI_CRASHPOINT(SERVICE_SWEEP_HALF);
 }
 
 static void sweep_columns(const pinti_sweep_view *view, const pinti_job_rec *job, uint64_t chunk,
@@ -122,8 +134,7 @@ static void sweep_columns(const pinti_sweep_view *view, const pinti_job_rec *job
         const uint32_t state = pinti_chunk_state(word);
         if (pinti_chunk_holder(word) == session &&
             (state == PINTI_CHUNK_JOB_HELD || state == PINTI_CHUNK_JOB_HELD_TORN)) {
-            change(&words[chunk], word, column_after(word, use, fate, result));
-            PINTI_CRASHPOINT(SERVICE_SWEEP_HALF);
+            end_hold(&words[chunk], word, end_of(use, fate), result);
         }
     }
 }
@@ -207,16 +218,16 @@ static void sweep_job_word(const pinti_sweep_view *view, uint32_t index, uint64_
 
 /* ---- plain leases and dictionary tails ------------------------------------------------------- */
 
-/* all: also words held for a job that no job word spoke for (cannot be; treated as torn). */
+/* all: also words held for a job that no job word spoke for (cannot be; treated as torn), and words
+ * held for devices: when the index is given to another session no stream of the dead is left, and
+ * pinti_copy_sweep() has ended them but where a copy was gone before. */
 static void sweep_chunk_word(pinti_a64 *at, uint32_t session, bool all, pinti_sweep_result *result)
 {
     const uint64_t word = pinti_load64_acquire(at);
     const uint32_t state = pinti_chunk_state(word);
     const bool is_plain = state == PINTI_CHUNK_HELD || state == PINTI_CHUNK_HELD_TORN;
     if (pinti_chunk_holder(word) == session && (is_plain || (all && pinti_chunk_is_held(state)))) {
-        change(at, word, pinti_chunk_next(word, PINTI_CHUNK_TORN, 0, PINTI_HOST_STALE));
-        result->n_torn++;
-        PINTI_CRASHPOINT(SERVICE_SWEEP_HALF);
+        end_hold(at, word, PINTI_HOLD_TEAR, result);
     }
 }
 

@@ -21,7 +21,8 @@ typedef struct pinti_sweep_result {
     uint64_t n_reverted; /* claims undone before anything was written */
     uint64_t n_restore;  /* chunks whose old bytes will be put back */
     uint64_t n_torn;
-    uint64_t n_forwarded; /* commits completed */
+    uint64_t n_rolled_back; /* not torn: devices still have the committed bytes */
+    uint64_t n_forwarded;   /* commits completed */
 } pinti_sweep_result;
 
 /* Sweep what the dead session's intents list: quick, done at once at death. slot may be NULL. */

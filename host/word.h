@@ -8,7 +8,7 @@
  *
  * Chunk word, one per (column, chunk). 0: version 0, free, host newest.
  *   bits 0      host stale: the host copy is NOT the newest (inverted, so that 0 is a fresh table)
- *        1..8   device copies 0..7 that hold the newest committed bytes (device step)
+ *        1..8   device copies 0..7 that hold the newest committed bytes
  *        9..11  state
  *        12..25 holder: session index, 0 nobody
  *        26..63 seq: moves on at every claim, commit, abandon, mark and sweep
@@ -21,7 +21,9 @@
  *        38..63 seq, moves on at every change
  *
  * Undo word, one per undo buffer: 0 free, else chunk + 1 << 16 | holder.
- * Intent word, in the slot: what the session is about to take (hint for the sweep; 0 none).
+ * Copier word, one per (device copy, chunk): who works on the chunk there (coherence.h). 0 nobody.
+ *   bits 0..13 session index, 14..15 what it does, 26..63 seq of the chunk word it holds (push,
+ * write) Intent word, in the slot: what the session is about to take (hint for the sweep; 0 none).
  *   bits 0..1 kind, 2..17 table or job index, 18..33 column, 34..63 chunk
  */
 
@@ -30,12 +32,13 @@
 
 enum pinti_chunk_state {
     PINTI_CHUNK_CLEAN = 0,
-    PINTI_CHUNK_HELD = 1,          /* plain lease without undo: death tears */
-    PINTI_CHUNK_HELD_TORN = 2,     /* the same; was torn when claimed, abandon tears again */
+    PINTI_CHUNK_HELD = 1,          /* plain lease without undo: death loses the host's bytes */
+    PINTI_CHUNK_HELD_TORN = 2,     /* the same; the host's bytes were not good when claimed */
     PINTI_CHUNK_TORN = 3,          /* a writer died inside; only a full rewrite or recover clears */
     PINTI_CHUNK_RESTORE = 4,       /* old bytes lie in an undo buffer of a job word in REDO */
     PINTI_CHUNK_JOB_HELD = 5,      /* held for a job word; that word says what death means */
-    PINTI_CHUNK_JOB_HELD_TORN = 6, /* the same; was torn when claimed */
+    PINTI_CHUNK_JOB_HELD_TORN = 6, /* the same; the host's bytes were not good when claimed */
+    PINTI_CHUNK_DEVICE_HELD = 7,   /* written on a device, or copied from one to the host */
 };
 
 #define PINTI_HOST_STALE         1ull
@@ -71,7 +74,42 @@ static inline uint64_t pinti_chunk_next(uint64_t w, uint32_t state, uint32_t hol
 static inline bool pinti_chunk_is_held(uint32_t state)
 {
     return state == PINTI_CHUNK_HELD || state == PINTI_CHUNK_HELD_TORN ||
-           state == PINTI_CHUNK_JOB_HELD || state == PINTI_CHUNK_JOB_HELD_TORN;
+           state == PINTI_CHUNK_JOB_HELD || state == PINTI_CHUNK_JOB_HELD_TORN ||
+           state == PINTI_CHUNK_DEVICE_HELD;
+}
+
+/* Places with the newest bytes, not inverted: bit 0 the host, bit 1 + d device d. */
+#define PINTI_PLACE_HOST 1ull
+
+static inline uint64_t pinti_chunk_places(uint64_t w)
+{
+    return (w & PINTI_CHUNK_MASK) ^ PINTI_HOST_STALE;
+}
+
+/* The word that follows w when nobody holds it and these places have the newest bytes: none, and it
+ * is torn. */
+static inline uint64_t pinti_chunk_settled(uint64_t w, uint64_t places)
+{
+    return pinti_chunk_next(w, places != 0 ? PINTI_CHUNK_CLEAN : PINTI_CHUNK_TORN, 0,
+                            places ^ PINTI_HOST_STALE);
+}
+
+enum pinti_copier_kind {
+    PINTI_COPIER_CLAIM = 0, /* about to claim the chunk word */
+    PINTI_COPIER_PULL = 1,
+    PINTI_COPIER_PUSH = 2,
+    PINTI_COPIER_WRITE = 3
+};
+
+/* seq of claimed: the chunk word it holds; 0 for none */
+static inline uint64_t pinti_copier(uint32_t session, uint32_t kind, uint64_t claimed)
+{
+    return (claimed & ~((1ull << PINTI_CHUNK_SEQ_SHIFT) - 1)) | (uint64_t)kind << 14 | session;
+}
+
+static inline uint32_t pinti_copier_session(uint64_t w)
+{
+    return (uint32_t)(w & PINTI_HOLDER_MASK);
 }
 
 enum pinti_job_state {

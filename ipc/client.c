@@ -399,17 +399,24 @@ static pint_status ask(pinti_client *client, const outgoing *m, fd_room *fds, cJ
     return status;
 }
 
-/* ask() for an answer without descriptors; closes the connection unless it is fine. */
-static pint_status ask_or_close(pinti_client *client, const outgoing *m, cJSON **out_result,
-                                pint_error *err)
+/* ask(); closes the connection unless it is fine. */
+static pint_status ask_for_fds(pinti_client *client, const outgoing *m, fd_room *fds,
+                               cJSON **out_result, pint_error *err)
 {
-    fd_room none = {.room = 0};
     bool answered;
-    const pint_status status = ask(client, m, &none, out_result, &answered, err);
+    const pint_status status = ask(client, m, fds, out_result, &answered, err);
     if (!answered) {
         disconnect(client);
     }
     return status;
+}
+
+/* The same for an answer without descriptors. */
+static pint_status ask_or_close(pinti_client *client, const outgoing *m, cJSON **out_result,
+                                pint_error *err)
+{
+    fd_room none = {.room = 0};
+    return ask_for_fds(client, m, &none, out_result, err);
 }
 
 /* ---- joining and coming back ----------------------------------------------------------------- */
@@ -588,10 +595,14 @@ static pint_status send_parts(pinti_client *client, const pinti_exchange *call, 
                             .fd = -1,
                             .deadline_ms = deadline_ms};
         cJSON *result = NULL;
-        status = ask_or_close(client, &m, &result, err);
+        fd_room fds = {.room = !more && call->out_fd != NULL ? 1 : 0};
+        status = ask_for_fds(client, &m, &fds, &result, err);
         cJSON_free(params);
         if (status != PINT_OK) {
             return status;
+        }
+        if (fds.room != 0) {
+            *call->out_fd = fds.n_fds != 0 ? fds.fds[0] : -1;
         }
         if (more || out_result == NULL) {
             cJSON_Delete(result);

@@ -81,6 +81,9 @@ typedef struct pinti_exchange {
     int timeout_ms;
     bool numbered;    /* takes a request number */
     bool makes_table; /* numbered; what it made is dropped if its answer was not read */
+    /* NULL: none. Else a descriptor may come with the answer to the last message: the caller's; -1:
+     * none did. Set only where the call succeeds. */
+    int *out_fd;
 } pinti_exchange;
 
 /* *out_result: the answer to the last message, the caller's to delete; NULL when the request was

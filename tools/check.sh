@@ -126,8 +126,15 @@ check_layers() {
     local include='#[[:space:]]*include[[:space:]]*[<"]'
     forbid "cJSON belongs to ipc/" "$include(cjson/)?cJSON" '^(ipc|tests)/'
     forbid "<csv.h> belongs to ipc/cli/" '#[[:space:]]*include[[:space:]]*<csv\.h>' '^ipc/cli/'
+    # What a kernel source includes is its own business; the library knows CUDA in device/cuda* alone.
     forbid "CUDA headers belong to device/cuda*" "${include}[^>\"]*cuda[^>\"]*\\.h[>\"]" \
-        '^(device/cuda|tests/device/|bench/)'
+        '^(device/cuda|tests/(device|fakecuda)/|bench/)|\.cuh?$'
+    forbid "only tests/device/ may include the toolkit's headers" \
+        '#[[:space:]]*include[[:space:]]*<cuda[^>]*\.h>' '^tests/device/|\.cuh?$'
+    forbid "device/ may include host/ and the headers of ipc/'s client only" \
+        "${include}ipc/(service|cli|json|wire|launch|connect|shared)" '^$' '^device/'
+    forbid "only tests/, examples/ and bench/ may include device/" "${include}device/" \
+        '^(device|tests|examples|bench)/'
     forbid "host/ may not include ipc/ or device/" "$include(ipc|device)/" '^$' '^host/'
     forbid "ipc/ may not include device/" "${include}device/" '^$' '^ipc/'
     forbid "the library may not include ipc/service/ or ipc/cli/" "${include}ipc/(service|cli)/" \

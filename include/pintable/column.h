@@ -173,10 +173,13 @@ PINT_API PINT_MUST_CHECK pint_status pint_column_validate(const pint_column *col
 /* ---- versions, reading while others write, waiting ----------------------------------------- */
 
 /**
- * Tell others that rows stored plainly have changed: moves the version of their chunks on.
+ * Tell others that rows stored plainly have changed: moves the version of their chunks on. Device
+ * copies are out of date from then on; where there are any, pint_copy_own_host() comes before the
+ * stores.
  *
  * Shape: rows [first, first + n_rows) inside the table.
  * @retval PINT_E_BUSY    a chunk is leased; chunks before it were marked
+ * @retval PINT_E_DEVICE_AHEAD  a chunk was newest on a device only; chunks before it were marked
  * @retval PINT_E_FROZEN, PINT_E_PERMISSION
  * @since 0.1
  */
@@ -199,6 +202,7 @@ PINT_API uint64_t pint_column_version(const pint_column *column, uint64_t chunk)
  * @retval PINT_E_CHANGED  a chunk changed meanwhile: try again
  * @retval PINT_E_BUSY     a chunk is being written
  * @retval PINT_E_TORN     a chunk's writer died in it
+ * @retval PINT_E_DEVICE_AHEAD  a chunk is newest on a device only: pint_copy_to_host()
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_column_read(const pint_column *column, uint64_t first,
@@ -216,6 +220,7 @@ PINT_API PINT_MUST_CHECK pint_status pint_column_read(const pint_column *column,
  * @retval PINT_E_RANGE  no such chunk
  * @retval PINT_E_BUSY   it is being written
  * @retval PINT_E_TORN   its writer died in it
+ * @retval PINT_E_DEVICE_AHEAD  it is newest on a device only: pint_copy_to_host()
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_column_read_begin(const pint_column *column,

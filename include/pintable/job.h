@@ -64,6 +64,7 @@ PINT_API PINT_MUST_CHECK pint_status pint_job_drop(pint_table *table, const char
  *                          some first
  * @retval PINT_E_TIMEOUT
  * @retval PINT_E_TORN      a chunk of a PINT_IN or PINT_INOUT column is torn: recover it
+ * @retval PINT_E_DEVICE_AHEAD  one is newest on a device only: pint_copy_to_host()
  * @retval PINT_E_GONE      chunks are held by the dead and no service is there to free them
  * @since 0.1
  */

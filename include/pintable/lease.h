@@ -14,6 +14,8 @@
  *                full rewrite, or pint_column_recover()
  *   PINT_UPDATE  some rows may be written, nothing was saved: torn likewise
  *
+ * Where a device copy still has the committed bytes, a chunk is not torn but newest there.
+ *
  * Threads: a lease may be handed to another thread of the process; it is used by one at a time.
  */
 
@@ -49,6 +51,8 @@ typedef struct pint_lease {
  * @retval PINT_E_BUSY     another session or thread holds a chunk (timeout_ms 0)
  * @retval PINT_E_TIMEOUT  the same, after the time
  * @retval PINT_E_TORN     torn, and use is not PINT_OUT
+ * @retval PINT_E_DEVICE_AHEAD  newest on a device only, and use is not PINT_OUT:
+ * pint_copy_to_host()
  * @retval PINT_E_TYPE     a PINT_TEXT column
  * @since 0.1
  */
@@ -65,7 +69,8 @@ PINT_API PINT_MUST_CHECK pint_status pint_lease_claim(const pint_column *columns
 PINT_API PINT_MUST_CHECK pint_status pint_lease_commit(pint_lease *lease, pint_error *err);
 
 /**
- * Give the chunk back without publishing: PINT_INOUT restores the old bytes, else it is torn.
+ * Give the chunk back without publishing: PINT_INOUT restores the old bytes, else it is torn, or
+ * newest on a device that still has the committed bytes.
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_lease_abandon(pint_lease *lease, pint_error *err);

@@ -5,6 +5,7 @@
 /* Everything. Each of these compiles alone, too. */
 
 #include <pintable/column.h>
+#include <pintable/device.h>
 #include <pintable/job.h>
 #include <pintable/lease.h>
 #include <pintable/pool.h>

@@ -10,6 +10,7 @@
 #include "ipc/cli/inspect.h"
 #include "ipc/cli/output.h"
 #include "ipc/cli/value.h"
+#include "pintable/device.h"
 
 typedef struct column_facts {
     pint_column column;
@@ -17,6 +18,8 @@ typedef struct column_facts {
     uint64_t n_null;
     uint64_t bytes;
     pinti_chunk_counts chunks;
+    pinti_copy_info copies[PINTI_DEVICES_MAX];
+    uint32_t n_copies;
 } column_facts;
 
 /* Bytes of a column's buffers, as laid out for whole chunks. */
@@ -49,6 +52,7 @@ static column_facts *collect_columns(pint_table *table, uint32_t *out_n)
         fact->n_null = pint_column_count_null(&fact->column, 0, pint_table_rows(table));
         fact->bytes = column_bytes(&fact->column);
         pinti_inspect_chunks(&fact->column, 0, UINT64_MAX, &fact->chunks);
+        fact->n_copies = pinti_inspect_copies(&fact->column, fact->copies);
     }
     *out_n = n;
     return facts;
@@ -135,6 +139,53 @@ static void print_columns(const column_facts *facts, uint32_t n_facts)
     pinti_grid_done(&grid);
 }
 
+static const char *kind_of(const pinti_copy_info *copy)
+{
+    return copy->kind == PINT_COPY_IPC ? "ipc" : "vmm";
+}
+
+static void print_copies(const column_facts *facts, uint32_t n_facts)
+{
+    static const char *const headings[] = {"COPY OF", "DEVICE",   "KIND",
+                                           ">SIZE",   ">CURRENT", ">NEWEST THERE ALONE"};
+    pinti_grid grid;
+    char text[PINTI_OUT_ROOM];
+    bool has_copies = false;
+    pinti_grid_init(&grid, headings, sizeof(headings) / sizeof(headings[0]));
+    for (uint32_t i = 0; i < n_facts; i++) {
+        for (uint32_t k = 0; k < facts[i].n_copies; k++) {
+            const pinti_copy_info *copy = &facts[i].copies[k];
+            has_copies = true;
+            pinti_grid_add(&grid, "%s", pint_column_name(&facts[i].column));
+            pinti_grid_add(&grid, "%s", copy->device);
+            pinti_grid_add(&grid, "%s", kind_of(copy));
+            pinti_grid_add(&grid, "%s", pinti_out_bytes(text, copy->bytes));
+            pinti_grid_add(&grid, "%" PRIu64, copy->n_current);
+            pinti_grid_add(&grid, "%" PRIu64, copy->n_alone);
+        }
+    }
+    if (has_copies) {
+        (void)putchar('\n');
+        pinti_grid_print(&grid);
+    }
+    pinti_grid_done(&grid);
+}
+
+static void put_copies(cJSON *object, const column_facts *fact)
+{
+    cJSON *array = pinti_put_array(object, "copies");
+    for (uint32_t i = 0; i < fact->n_copies; i++) {
+        const pinti_copy_info *copy = &fact->copies[i];
+        cJSON *item = pinti_append_object(array);
+        pinti_put_text(item, "device", copy->device);
+        pinti_put_text(item, "uuid", copy->uuid);
+        pinti_put_text(item, "kind", kind_of(copy));
+        pinti_put_u64(item, "bytes", copy->bytes);
+        pinti_put_u64(item, "current_chunks", copy->n_current);
+        pinti_put_u64(item, "alone_chunks", copy->n_alone);
+    }
+}
+
 static void put_column(cJSON *array, const column_facts *fact)
 {
     const pint_column *column = &fact->column;
@@ -168,6 +219,7 @@ static void put_column(cJSON *array, const column_facts *fact)
     pinti_put_u64(object, "torn_chunks", fact->chunks.n_torn);
     pinti_put_u64(object, "held_chunks", fact->chunks.n_held);
     pinti_put_u64(object, "restoring_chunks", fact->chunks.n_restoring);
+    put_copies(object, fact);
 }
 
 static void print_json(pint_table *table, const char *name, const column_facts *facts,
@@ -217,6 +269,7 @@ static int show(pint_pool *pool, const char *name, bool as_json)
     } else {
         print_facts(table, name);
         print_columns(facts, n_facts);
+        print_copies(facts, n_facts);
         print_jobs(&jobs, table);
     }
     for (uint32_t i = 0; i < n_facts; i++) {
@@ -248,11 +301,12 @@ static const pinti_cli_option options[] = {{'j', "json", NULL, "print JSON"}};
 const pinti_cli_command pinti_cmd_show = {
     .name = "show",
     .operands = "NAME",
-    .summary = "show a table's columns, chunks and jobs",
+    .summary = "show a table's columns, chunks, device copies and jobs",
     .details =
         "TORN counts chunks whose writer died inside without undo: their bytes are not to be\n"
         "trusted until they are rewritten or recovered. HELD counts chunks that are leased, or\n"
-        "left by the dead and still to be put back from undo.",
+        "left by the dead and still to be put back from undo. Of a device copy, CURRENT counts\n"
+        "chunks whose newest bytes it has, NEWEST THERE ALONE those that the host does not have.",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
     .min_operands = 1,

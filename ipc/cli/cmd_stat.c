@@ -104,6 +104,38 @@ static void print_service(const cJSON *stat, const pinti_asker *asker)
                  pinti_out_bytes(text, number_of(stat, "rss_bytes")), number_of(stat, "fds"));
 }
 
+static void print_devices(const cJSON *devices)
+{
+    static const char *const headings[] = {"DEVICE",  "UUID",    "KIND",   ">COPIES",
+                                           ">MEMORY", ">BUDGET", ">BROKER"};
+    pinti_grid grid;
+    const cJSON *device;
+    char text[PINTI_OUT_ROOM];
+    if (cJSON_GetArraySize(devices) == 0) {
+        return;
+    }
+    pinti_grid_init(&grid, headings, sizeof(headings) / sizeof(headings[0]));
+    cJSON_ArrayForEach(device, devices)
+    {
+        const uint64_t budget = number_of(device, "budget_bytes");
+        const uint64_t broker = number_of(device, "broker_pid");
+        pinti_grid_add(&grid, "%s", text_of(device, "name"));
+        pinti_grid_add(&grid, "%s", text_of(device, "uuid"));
+        pinti_grid_add(&grid, "%s", flag_of(device, "cuda") ? "cuda" : "host");
+        pinti_grid_add(&grid, "%" PRIu64, number_of(device, "copies"));
+        pinti_grid_add(&grid, "%s", pinti_out_bytes(text, number_of(device, "bytes")));
+        pinti_grid_add(&grid, "%s", budget != 0 ? pinti_out_bytes(text, budget) : "-");
+        if (broker != 0) {
+            pinti_grid_add(&grid, "%" PRIu64, broker);
+        } else {
+            pinti_grid_add(&grid, "-");
+        }
+    }
+    (void)putchar('\n');
+    pinti_grid_print(&grid);
+    pinti_grid_done(&grid);
+}
+
 static void print_sessions(const cJSON *sessions)
 {
     static const char *const headings[] = {"SESSION", ">PID",    ">UID",    "MODE", "STATE",
@@ -178,6 +210,7 @@ static int run(const pinti_args *args)
         stat = NULL;
     } else if (result == PINTI_EXIT_OK) {
         print_service(stat, &asker);
+        print_devices(cJSON_GetObjectItemCaseSensitive(stat, "devices"));
         print_sessions(cJSON_GetObjectItemCaseSensitive(stat, "sessions"));
     }
     cJSON_Delete(stat);
@@ -190,7 +223,7 @@ static const pinti_cli_option options[] = {{'j', "json", NULL, "print JSON"}};
 const pinti_cli_command pinti_cmd_stat = {
     .name = "stat",
     .operands = "",
-    .summary = "show the service, its memory and its sessions",
+    .summary = "show the service, its memory, its devices and its sessions",
     .details = "committed: memory the pool holds; used: what of it is in tables and jobs.\n"
                "STATE orphaned: the process died, a forked child of it still maps the pool.",
     .options = options,

@@ -21,6 +21,19 @@ typedef struct pinti_chunk_counts {
 void pinti_inspect_chunks(const pint_column *column, uint64_t first, uint64_t n,
                           pinti_chunk_counts *out);
 
+/* A device copy of a column (inspect_copies.c). */
+typedef struct pinti_copy_info {
+    char device[32]; /* its name */
+    char uuid[33];
+    uint32_t kind;
+    uint64_t bytes;     /* of device memory */
+    uint64_t n_current; /* chunks whose newest bytes it has */
+    uint64_t n_alone;   /* of these, those that no other place has */
+} pinti_copy_info;
+
+/* Fills out in the order of devices; returns how many. */
+uint32_t pinti_inspect_copies(const pint_column *column, pinti_copy_info out[PINTI_DEVICES_MAX]);
+
 typedef struct pinti_failure {
     uint64_t chunk;
     char text[PINTI_FAIL_TEXT_BYTES + 1];

@@ -40,8 +40,22 @@ static void close_entry(pinti_held *entry)
     close_fd(&entry->pidfd);
 }
 
+static void close_kept(pinti_kept *entry)
+{
+    for (int i = 0; i < PINTI_KEPT_FDS; i++) {
+        close_fd(&entry->fds[i]);
+    }
+}
+
 void pinti_base_done(pinti_base *base)
 {
+    for (uint32_t i = 0; i < base->n_kept; i++) {
+        close_kept(&base->kept[i]);
+    }
+    free(base->kept);
+    base->kept = NULL;
+    base->n_kept = 0;
+    base->kept_room = 0;
     for (uint32_t i = 0; i < base->n_held; i++) {
         close_entry(&base->held[i]);
     }
@@ -105,6 +119,32 @@ void pinti_base_forget(pinti_base *base, uint64_t id)
         if (base->held[i].id == id) {
             close_entry(&base->held[i]);
             base->held[i] = base->held[--base->n_held];
+            return;
+        }
+    }
+}
+
+bool pinti_base_keep(pinti_base *base, const pinti_kept *entry)
+{
+    if (base->n_kept == base->kept_room) {
+        const uint32_t room = base->kept_room == 0 ? 16 : base->kept_room * 2;
+        pinti_kept *grown = realloc(base->kept, room * sizeof(*grown));
+        if (grown == NULL) {
+            return false;
+        }
+        base->kept = grown;
+        base->kept_room = room;
+    }
+    base->kept[base->n_kept++] = *entry;
+    return true;
+}
+
+void pinti_base_forget_kept(pinti_base *base, uint32_t kind, uint64_t id)
+{
+    for (uint32_t i = 0; i < base->n_kept; i++) {
+        if (base->kept[i].kind == kind && base->kept[i].id == id) {
+            close_kept(&base->kept[i]);
+            base->kept[i] = base->kept[--base->n_kept];
             return;
         }
     }

@@ -34,11 +34,18 @@ typedef struct pinti_options {
     uint32_t sessions_max; /* of one uid */
     uint32_t index_max;    /* session indices below this are used; tests make it small */
     uint32_t restarts_max; /* within PINTI_RESTART_WINDOW_MS, of service and keeper together */
-    uint64_t linger_s;     /* private: exit after so long without sessions and tables */
-    uint64_t idle_trim_s;  /* hand warm free memory back after so long without creates; 0: never */
-    const char *log;       /* file, NULL: standard error */
-    int lock_fd;           /* taken: holds the start lock; -1: we take it ourselves */
-    int ready_fd;          /* gets one byte when clients are served; -1: a line on stdout instead */
+    uint64_t device_bytes; /* for copies on one CUDA device; 0: no limit */
+    struct {
+        uint8_t uuid[16];
+        uint64_t bytes;
+    } device_budgets[8]; /* of devices that were named */
+    uint32_t n_device_budgets;
+    uint32_t broker_ms;   /* a broker that takes longer over one allocation is killed */
+    uint64_t linger_s;    /* private: exit after so long without sessions and tables */
+    uint64_t idle_trim_s; /* hand warm free memory back after so long without creates; 0: never */
+    const char *log;      /* file, NULL: standard error */
+    int lock_fd;          /* taken: holds the start lock; -1: we take it ourselves */
+    int ready_fd;         /* gets one byte when clients are served; -1: a line on stdout instead */
     bool private_service;
     bool daemonize; /* go on in a second process */
 } pinti_options;
@@ -56,6 +63,18 @@ typedef struct pinti_held {
     int tether_fd;
     int pidfd; /* -1: none could be had */
 } pinti_held;
+
+/* Other things that live as long as a descriptor is open: memory of device copies, brokers. */
+#define PINTI_KEPT_FDS 2
+enum pinti_kept_kind { PINTI_KEPT_COPY = 1, PINTI_KEPT_BROKER = 2 };
+
+typedef struct pinti_kept {
+    uint32_t kind;
+    uint32_t device;         /* of a broker: index */
+    uint64_t id;             /* pinti_copy_rec.id; of a broker: its serial */
+    int32_t pid;             /* of a broker */
+    int fds[PINTI_KEPT_FDS]; /* the memory; a broker's socket and pidfd. -1: none */
+} pinti_kept;
 
 typedef struct pinti_base {
     pinti_options options;
@@ -87,6 +106,9 @@ typedef struct pinti_base {
     pinti_held *held; /* in the keeper, and handed to a new incarnation of either */
     uint32_t n_held;
     uint32_t held_room;
+    pinti_kept *kept; /* likewise */
+    uint32_t n_kept;
+    uint32_t kept_room;
 
     uint64_t restart_ms[PINTI_RESTARTS_ROOM]; /* ring of the last restarts */
     uint32_t n_restarts;
@@ -107,5 +129,9 @@ bool pinti_base_may_restart(pinti_base *base);
  * descriptors are taken. False: out of memory, nothing taken. */
 bool pinti_base_hold(pinti_base *base, const pinti_held *entry);
 void pinti_base_forget(pinti_base *base, uint64_t id); /* closes its descriptors */
+
+/* The same for the other things. */
+bool pinti_base_keep(pinti_base *base, const pinti_kept *entry);
+void pinti_base_forget_kept(pinti_base *base, uint32_t kind, uint64_t id);
 
 #endif

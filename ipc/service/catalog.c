@@ -44,7 +44,8 @@ static bool init_numbers(pinti_cat *cat)
            pinti_ranges_add(&cat->free_jobs, 0, PINTI_JOBS_MAX) &&
            pinti_ranges_add(&cat->free_extents, 0, PINTI_EXTENTS_MAX) &&
            pinti_ranges_add(&cat->free_columns, 0, PINTI_COLUMNS_MAX) &&
-           pinti_ranges_add(&cat->free_uses, 0, PINTI_USES_MAX);
+           pinti_ranges_add(&cat->free_uses, 0, PINTI_USES_MAX) &&
+           pinti_ranges_add(&cat->free_copies, 0, PINTI_COPIES_MAX);
 }
 
 pinti_cat *pinti_cat_new(void *catalog, pinti_memory *memory)
@@ -57,6 +58,7 @@ pinti_cat *pinti_cat_new(void *catalog, pinti_memory *memory)
     cat->header = catalog;
     cat->tables = pinti_cat_tables(catalog);
     cat->jobs = pinti_cat_jobs(catalog);
+    cat->copies = pinti_cat_copies(catalog);
     cat->extents = pinti_cat_extents(catalog);
     cat->uses = pinti_cat_uses(catalog);
     cat->columns = pinti_cat_columns(catalog);
@@ -66,9 +68,10 @@ pinti_cat *pinti_cat_new(void *catalog, pinti_memory *memory)
     cat->n_cpus = n_cpus > 0 ? (uint32_t)n_cpus : 1;
     cat->table_info = calloc(PINTI_TABLES_MAX, sizeof(*cat->table_info));
     cat->job_info = calloc(PINTI_JOBS_MAX, sizeof(*cat->job_info));
+    cat->copy_info = calloc(PINTI_COPIES_MAX, sizeof(*cat->copy_info));
     cat->request_buckets = calloc(PINTI_REQUEST_BUCKETS, sizeof(*cat->request_buckets));
-    if (cat->table_info == NULL || cat->job_info == NULL || cat->request_buckets == NULL ||
-        !init_numbers(cat)) {
+    if (cat->table_info == NULL || cat->job_info == NULL || cat->copy_info == NULL ||
+        cat->request_buckets == NULL || !init_numbers(cat)) {
         pinti_cat_free(cat);
         return NULL;
     }
@@ -85,8 +88,10 @@ void pinti_cat_free(pinti_cat *cat)
     pinti_ranges_done(&cat->free_extents);
     pinti_ranges_done(&cat->free_columns);
     pinti_ranges_done(&cat->free_uses);
+    pinti_ranges_done(&cat->free_copies);
     free(cat->table_info);
     free(cat->job_info);
+    free(cat->copy_info);
     free(cat->request_buckets);
     free(cat);
 }
@@ -374,5 +379,5 @@ pint_status pinti_cat_rebuild(pinti_cat *cat, pint_error *err)
     for (uint32_t i = 0; i < n_jobs && i < PINTI_JOBS_MAX && status == PINT_OK; i++) {
         status = rebuild_job(cat, i, err);
     }
-    return status;
+    return status == PINT_OK ? pinti_cat_rebuild_copies(cat, err) : status;
 }

@@ -127,12 +127,70 @@ pint_status pinti_cat_job_drop(pinti_cat *cat, uint32_t job, uint32_t generation
 void pinti_cat_on_needs_undo(pinti_cat *cat,
                              bool (*needs_undo)(void *ctx, const pinti_job_rec *job), void *ctx);
 
+/* ---- devices and device copies (catalog_copy.c) ---- */
+
+typedef struct pinti_device_ask {
+    uint8_t uuid[16];
+    char name[32]; /* for people */
+    bool is_cuda;
+    bool may_make;
+    uint64_t budget_bytes; /* of one that is made; 0: no limit */
+} pinti_device_ask;
+
+/* Find the device by UUID, or make its record. PINT_E_LIMIT, PINT_E_PERMISSION, PINT_E_INVALID. */
+pint_status pinti_cat_device_open(pinti_cat *cat, const pinti_device_ask *ask, uint32_t *out_device,
+                                  pint_error *err);
+bool pinti_cat_has_device(const pinti_cat *cat, uint32_t device);
+/* Bytes of the copies on it whose memory was not released. */
+uint64_t pinti_cat_device_bytes(const pinti_cat *cat, uint32_t device);
+
+/* Which copy, and who asks. */
+typedef struct pinti_copy_ask {
+    uint32_t table, generation, column, device;
+    uint32_t kind; /* of one that is made: PINT_COPY_VMM, PINT_COPY_IPC */
+    uint32_t uid;
+    uint64_t session;
+} pinti_copy_ask;
+
+/* May there be such a copy? PINT_E_NOT_FOUND, _DROPPED, _STATE, _TYPE, _UNSUPPORTED. Before all
+ * that follow. */
+pint_status pinti_cat_copy_check(const pinti_cat *cat, const pinti_copy_ask *ask, pint_error *err);
+/* The record of this column and device that is not FREE, whatever its kind. */
+bool pinti_cat_copy_find(const pinti_cat *cat, const pinti_copy_ask *ask, uint32_t *out_copy);
+uint64_t pinti_cat_copy_sync_bytes(const pinti_cat *cat, const pinti_copy_ask *ask);
+uint64_t pinti_cat_copy_bytes(const pinti_cat *cat, const pinti_copy_ask *ask);
+
+/* BUILDING, in zeroed sync memory; there must be none. Host memory is charged to the pool and the
+ * uid: PINT_E_QUOTA. On error the range stays the caller's. */
+pint_status pinti_cat_copy_create(pinti_cat *cat, const pinti_copy_ask *ask,
+                                  const pinti_range *sync, uint32_t *out_copy, pint_error *err);
+/* BUILDING -> LIVE. ipc NULL: PINT_COPY_VMM. broker: serial of the process that owns it. */
+void pinti_cat_copy_set_live(pinti_cat *cat, uint32_t copy, const uint8_t ipc[64], uint64_t broker);
+/* BUILDING or LIVE -> DYING (sequentially consistent); nothing otherwise. */
+void pinti_cat_copy_kill(pinti_cat *cat, uint32_t copy);
+/* DYING -> LIVE at once: somebody needs it; nothing was taken from anybody. */
+void pinti_cat_copy_revive(pinti_cat *cat, uint32_t copy);
+/* Its memory is given back: it counts no more. */
+void pinti_cat_copy_released(pinti_cat *cat, uint32_t copy);
+bool pinti_cat_copy_has_memory(const pinti_cat *cat, uint32_t copy); /* not yet released */
+
+bool pinti_cat_has_copy(const pinti_cat *cat, uint32_t copy, uint32_t generation);
+uint32_t pinti_cat_n_copies(const pinti_cat *cat); /* indices to look at */
+pinti_column_rec *pinti_cat_copy_column(const pinti_cat *cat, const pinti_copy_rec *rec);
+
+/* Called by pinti_cat_reap() before a copy becomes FREE: no slot refers to it. */
+void pinti_cat_on_copy_free(pinti_cat *cat, void (*on_free)(void *ctx, uint32_t copy), void *ctx);
+
 /* Is anything DYING? Then the loop calls pinti_cat_reap() every 100 ms and at each hint (R16). */
 uint32_t pinti_cat_n_dying(const pinti_cat *cat);
 
-/* Free every DYING table and job that no slot refers to: refers(ctx, kind, index, generation) is
- * asked after the record was marked (1 table, 2 job). Returns how many were freed. Not while a
- * helper sweeps the words of all tables: it would sweep reused memory. */
+/* What refers() is asked about. */
+enum pinti_ref_kind { PINTI_REF_TABLE = 1, PINTI_REF_JOB = 2, PINTI_REF_COPY = 3 };
+
+/* Free every DYING table, job and device copy that no slot refers to, and the copies of dropped
+ * tables: refers(ctx, kind, index, generation) is asked after the record was marked. Returns how
+ * many were freed. Not while a helper sweeps the words of all tables: it would sweep reused memory.
+ */
 uint32_t pinti_cat_reap(pinti_cat *cat,
                         bool (*refers)(void *ctx, int kind, uint32_t index, uint32_t generation),
                         void *ctx);

@@ -181,6 +181,9 @@ static pint_status check(pinti_cat *cat, const addition *add, uint64_t session, 
     if (state != PINTI_BUILDING) {
         return pinti_fail(err, PINT_E_STATE, 0, "add columns: of a table that is published");
     }
+    if (cat->table_info[add->donor].n_copies != 0) {
+        return pinti_fail(err, PINT_E_BUSY, 0, "add columns: they have device copies");
+    }
     pint_status status = check_target(add->target_rec, add->donor_rec, err);
     if (status == PINT_OK) {
         status = check_shape(add, err);

@@ -4,7 +4,7 @@
 
 /*
  * Inside of the catalog's writer: catalog.c (life of the object, rebuild), catalog_index.c (names),
- * catalog_table.c, catalog_columns.c, catalog_job.c, catalog_reap.c.
+ * catalog_table.c, catalog_columns.c, catalog_job.c, catalog_copy.c, catalog_reap.c.
  *
  * What a crash leaves: a record counts from the release store of its xgen_state on. Extents, column
  * records and uses count only while a record that is not FREE points at them. So everything is
@@ -46,8 +46,8 @@ enum pinti_journal_kind {
 };
 
 #define PINTI_CAT_JOURNAL_OFF 1024u
-_Static_assert(PINTI_CAT_JOURNAL_OFF >= sizeof(pinti_catalog_header), "layout 1");
-_Static_assert(PINTI_CAT_JOURNAL_OFF + sizeof(pinti_journal) <= PINTI_CAT_INDEX_OFF, "layout 1");
+_Static_assert(PINTI_CAT_JOURNAL_OFF >= sizeof(pinti_catalog_header), "layout 2");
+_Static_assert(PINTI_CAT_JOURNAL_OFF + sizeof(pinti_journal) <= PINTI_CAT_DEVICES_OFF, "layout 2");
 
 /* What the process knows beside a table's record; lists are linked by index + 1, 0 ends. */
 struct pinti_cat_table {
@@ -55,11 +55,16 @@ struct pinti_cat_table {
     uint32_t next_request; /* tables in the same request bucket */
     uint32_t jobs;         /* first job */
     uint32_t n_donors;     /* DYING tables whose columns moved here: see catalog_columns.c */
+    uint32_t n_copies;     /* device copies that are not FREE */
 };
 
 struct pinti_cat_job {
     uint32_t uid;
     uint32_t next; /* of the same table */
+};
+
+struct pinti_cat_copy {
+    bool has_memory; /* its bytes are counted */
 };
 
 #define PINTI_REQUEST_BUCKETS (1u << 14)
@@ -69,6 +74,7 @@ struct pinti_cat {
     pinti_catalog_header *header;
     pinti_table_rec *tables;
     pinti_job_rec *jobs;
+    pinti_copy_rec *copies;
     pinti_extent *extents;
     uint32_t *uses;
     pinti_column_rec *columns;
@@ -82,17 +88,22 @@ struct pinti_cat {
     pinti_ranges free_extents;
     pinti_ranges free_columns;
     pinti_ranges free_uses;
+    pinti_ranges free_copies;
 
     struct pinti_cat_table *table_info; /* [PINTI_TABLES_MAX], sparse */
     struct pinti_cat_job *job_info;     /* [PINTI_JOBS_MAX], sparse */
-    uint32_t *request_buckets;          /* [PINTI_REQUEST_BUCKETS] */
+    struct pinti_cat_copy *copy_info;   /* [PINTI_COPIES_MAX] */
+    uint64_t device_bytes[PINTI_DEVICES_MAX];
+    uint32_t *request_buckets; /* [PINTI_REQUEST_BUCKETS] */
     uint32_t n_building;
     uint32_t n_live;
     uint32_t n_kept;  /* of the live */
-    uint32_t n_dying; /* tables and jobs */
+    uint32_t n_dying; /* tables, jobs and copies */
 
     bool (*needs_undo)(void *ctx, const pinti_job_rec *job);
     void *needs_undo_ctx;
+    void (*on_copy_free)(void *ctx, uint32_t copy);
+    void *on_copy_free_ctx;
 };
 
 /* ---- catalog.c ---- */
@@ -184,5 +195,14 @@ void pinti_cat_finish_columns(pinti_cat *cat, uint32_t target, const pinti_journ
 /* ---- catalog_job.c ---- */
 
 void pinti_cat_job_kill(pinti_cat *cat, uint32_t job); /* LIVE -> DYING */
+
+/* ---- catalog_copy.c ---- */
+
+/* After the tables. A copy that was being made is DYING afterwards. */
+pint_status pinti_cat_rebuild_copies(pinti_cat *cat, pint_error *err);
+uint32_t pinti_cat_reap_copies(pinti_cat *cat,
+                               bool (*refers)(void *ctx, int kind, uint32_t index,
+                                              uint32_t generation),
+                               void *ctx);
 
 #endif

@@ -2,15 +2,13 @@
 /*
  * Freeing what was dropped, and dropping what belongs to nobody. A record is FREE before its memory
  * goes back to the allocator, so that a crash between the two only makes rebuild do the second. A
- * table is freed after its jobs.
+ * table is freed after its jobs and its device copies.
  */
 #include <string.h>
 
 #include "ipc/service/catalog_internal.h"
 
 typedef bool (*refers_fn)(void *ctx, int kind, uint32_t index, uint32_t generation);
-
-enum { KIND_TABLE = 1, KIND_JOB = 2 };
 
 static uint32_t generation_of(const pinti_a64 *gen_state)
 {
@@ -92,11 +90,11 @@ static bool job_is_done(const pinti_cat *cat, uint32_t job, refers_fn refers, vo
     if (table_lives && cat->needs_undo != NULL && cat->needs_undo(cat->needs_undo_ctx, rec)) {
         return false;
     }
-    if (refers(ctx, KIND_JOB, job, generation_of(&rec->xgen_state))) {
+    if (refers(ctx, PINTI_REF_JOB, job, generation_of(&rec->xgen_state))) {
         return false;
     }
     return (table_lives && cat->needs_undo != NULL) ||
-           !refers(ctx, KIND_TABLE, rec->table, rec->table_generation);
+           !refers(ctx, PINTI_REF_TABLE, rec->table, rec->table_generation);
 }
 
 /* Tables: those whose columns were moved to another, or those where that is not so. A target whose
@@ -113,8 +111,8 @@ static uint32_t reap_tables(pinti_cat *cat, bool moved, refers_fn refers, void *
         }
         n_left--;
         if ((rec->moved_to != 0) == moved && cat->table_info[i].jobs == 0 &&
-            cat->table_info[i].n_donors == 0 &&
-            !refers(ctx, KIND_TABLE, i, generation_of(&rec->xgen_state))) {
+            cat->table_info[i].n_donors == 0 && cat->table_info[i].n_copies == 0 &&
+            !refers(ctx, PINTI_REF_TABLE, i, generation_of(&rec->xgen_state))) {
             free_table(cat, i);
             n_freed++;
         }
@@ -126,7 +124,7 @@ uint32_t pinti_cat_reap(pinti_cat *cat,
                         bool (*refers)(void *ctx, int kind, uint32_t index, uint32_t generation),
                         void *ctx)
 {
-    uint32_t n_freed = 0;
+    uint32_t n_freed = pinti_cat_reap_copies(cat, refers, ctx);
     uint32_t n_left = cat->n_dying;
     const uint32_t n_jobs = pinti_load32_relaxed(&cat->header->xn_jobs);
     for (uint32_t i = 0; i < n_jobs && n_left > 0; i++) {
@@ -174,7 +172,7 @@ bool pinti_cat_drop_ownerless(pinti_cat *cat, bool (*family_lives)(void *ctx, ui
         if (family_lives(ctx, rec->family)) {
             continue;
         }
-        if (refers(ctx, KIND_TABLE, i, generation_of(&rec->xgen_state))) {
+        if (refers(ctx, PINTI_REF_TABLE, i, generation_of(&rec->xgen_state))) {
             remain = true;
         } else {
             pinti_cat_table_kill(cat, i);

@@ -3,8 +3,9 @@
 /*
  * Sockets of clients. A connection is in one of three moods: read (one message at a time), busy (a
  * request is being worked on, nothing is read, so that the client's own socket fills up and holds
- * it back), closing (the outbox empties, then it ends). Descriptors go out with one reply only,
- * that of join, so a client that does not read holds at most one such reply in flight.
+ * it back), closing (the outbox empties, then it ends). Descriptors go out with the reply of join,
+ * and one with that of copy.open; of these a client that does not read holds UNREAD_FDS_MAX in
+ * flight at most, and nothing more is read from it while another waits.
  */
 
 #include "ipc/service/connection.h"
@@ -35,13 +36,14 @@
 #define SPARE_CONNECTIONS 256u /* of one uid, beyond its sessions */
 #define LISTEN_AGAIN_MS   50u
 #define SEND_AGAIN_MS     20u
+#define UNREAD_FDS_MAX    16u
 
 /* ---- events -------------------------------------------------------------------------------- */
 
 static uint32_t wanted_events(const pinti_connection *connection)
 {
     uint32_t events = EPOLLRDHUP;
-    if (!connection->busy && !connection->closing) {
+    if (!connection->busy && !connection->closing && connection->n_queued_fds == 0) {
         events |= EPOLLIN;
     }
     if (connection->first_reply != NULL) {
@@ -273,13 +275,22 @@ void pinti_connections_accept(pinti_service *service)
 
 /* ---- ending -------------------------------------------------------------------------------- */
 
+static void free_reply(pinti_reply *reply)
+{
+    if (reply->fd >= 0) {
+        (void)close(reply->fd);
+    }
+    free(reply);
+}
+
 static void free_replies(pinti_connection *connection)
 {
     while (connection->first_reply != NULL) {
         pinti_reply *next = connection->first_reply->next;
-        free(connection->first_reply);
+        free_reply(connection->first_reply);
         connection->first_reply = next;
     }
+    connection->n_queued_fds = 0;
     connection->last_reply = &connection->first_reply;
     connection->outbox_bytes = 0;
 }
@@ -322,6 +333,7 @@ void pinti_connection_close(pinti_service *service, pinti_connection *connection
     pinti_service_bury(service, &connection->source);
     if (session != NULL && session->connection == connection) {
         session->connection = NULL;
+        session->away_since_ms = pinti_clock_ms();
         session->probe_wait_ms = 0;
         (void)pinti_session_probe(service, session); /* it may have died, or called exec */
     }
@@ -350,7 +362,8 @@ static int send_reply(pinti_service *service, const pinti_connection *connection
     const pinti_session *session = connection->session;
     const pinti_segments *segments = &service->base->segments;
     if (!reply->with_fds) {
-        return pinti_wire_send(connection->fd, reply->text, reply->bytes, NULL, 0, true);
+        return pinti_wire_send(connection->fd, reply->text, reply->bytes, &reply->fd,
+                               reply->fd >= 0 ? 1 : 0, true);
     }
     if (session == NULL) {
         return PINTI_WIRE_CLOSED; /* it ended before it could be told of */
@@ -366,13 +379,30 @@ static int send_reply(pinti_service *service, const pinti_connection *connection
     return pinti_wire_send(connection->fd, reply->text, reply->bytes, fds, PINTI_JOIN_FDS, true);
 }
 
+static bool has_read_all(const pinti_connection *connection)
+{
+    int bytes = 0;
+    return ioctl(connection->fd, SIOCOUTQ, &bytes) == 0 && bytes == 0;
+}
+
+/* May another descriptor be in flight to this client? */
+static bool may_send_fd(pinti_connection *connection)
+{
+    if (connection->n_sent_fds >= UNREAD_FDS_MAX && has_read_all(connection)) {
+        connection->n_sent_fds = 0;
+    }
+    return connection->n_sent_fds < UNREAD_FDS_MAX;
+}
+
 /* Send what the socket takes. False: the connection was closed. */
 static bool flush(pinti_service *service, pinti_connection *connection)
 {
     bool full_sends = true;
     while (connection->first_reply != NULL) {
         pinti_reply *reply = connection->first_reply;
-        const int rc = send_reply(service, connection, reply);
+        const int rc = reply->fd < 0 || may_send_fd(connection)
+                           ? send_reply(service, connection, reply)
+                           : PINTI_WIRE_TOO_MANY_FDS_IN_FLIGHT;
         if (rc == PINTI_WIRE_WOULD_BLOCK) {
             break;
         }
@@ -391,7 +421,11 @@ static bool flush(pinti_service *service, pinti_connection *connection)
             connection->last_reply = &connection->first_reply;
         }
         connection->outbox_bytes -= reply->bytes;
-        free(reply);
+        if (reply->fd >= 0) {
+            connection->n_queued_fds--;
+            connection->n_sent_fds++;
+        }
+        free_reply(reply);
     }
     if (connection->first_reply == NULL && connection->closing) {
         pinti_connection_close(service, connection);
@@ -417,8 +451,9 @@ void pinti_connections_send_due(pinti_service *service)
     }
 }
 
-/* text is taken. */
-static void post(pinti_service *service, pinti_connection *connection, char *text, bool with_fds)
+/* text and fd are taken; fd -1: none. */
+static void post(pinti_service *service, pinti_connection *connection, char *text, bool with_fds,
+                 int fd)
 {
     const size_t bytes = text == NULL ? 0 : strlen(text);
     pinti_reply *reply = NULL;
@@ -428,12 +463,17 @@ static void post(pinti_service *service, pinti_connection *connection, char *tex
     if (reply == NULL || connection->outbox_bytes + bytes > PINTI_OUTBOX_BYTES_MAX) {
         free(reply);
         cJSON_free(text);
+        if (fd >= 0) {
+            (void)close(fd);
+        }
         pinti_connection_close(service, connection); /* it does not read, or there is no memory */
         return;
     }
     reply->next = NULL;
     reply->bytes = bytes;
     reply->with_fds = with_fds;
+    reply->fd = fd;
+    connection->n_queued_fds += fd >= 0 ? 1 : 0;
     memcpy(reply->text, text, bytes);
     cJSON_free(text);
     *connection->last_reply = reply;
@@ -456,13 +496,10 @@ static cJSON *envelope(uint64_t id)
     return reply;
 }
 
-void pinti_connection_reply(pinti_service *service, pinti_connection *connection, uint64_t id,
-                            cJSON *result, bool with_fds)
+/* result and fd are taken. */
+static void reply_with(pinti_service *service, pinti_connection *connection, uint64_t id,
+                       cJSON *result, bool with_fds, int fd)
 {
-    if (connection->closed) {
-        cJSON_Delete(result);
-        return;
-    }
     cJSON *reply = envelope(id);
     char *text = NULL;
     if (reply != NULL && cJSON_AddItemToObject(reply, "result", result)) {
@@ -471,7 +508,30 @@ void pinti_connection_reply(pinti_service *service, pinti_connection *connection
         cJSON_Delete(result);
     }
     cJSON_Delete(reply);
-    post(service, connection, text, with_fds);
+    post(service, connection, text, with_fds, fd);
+}
+
+void pinti_connection_reply(pinti_service *service, pinti_connection *connection, uint64_t id,
+                            cJSON *result, bool with_fds)
+{
+    if (connection->closed) {
+        cJSON_Delete(result);
+        return;
+    }
+    reply_with(service, connection, id, result, with_fds, -1);
+}
+
+void pinti_connection_reply_fd(pinti_service *service, pinti_connection *connection, uint64_t id,
+                               cJSON *result, int fd)
+{
+    const int own = connection->closed ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own >= 0) {
+        reply_with(service, connection, id, result, false, own);
+        return;
+    }
+    cJSON_Delete(result);
+    pinti_connection_fail(service, connection, id, PINT_E_LIMIT,
+                          "copy.open: the service has no descriptors left");
 }
 
 void pinti_connection_fail(pinti_service *service, pinti_connection *connection, uint64_t id,
@@ -490,7 +550,7 @@ void pinti_connection_fail(pinti_service *service, pinti_connection *connection,
         text = cJSON_PrintUnformatted(reply);
     }
     cJSON_Delete(reply);
-    post(service, connection, text, false);
+    post(service, connection, text, false, -1);
 }
 
 void pinti_connection_resume(pinti_service *service, pinti_connection *connection)
@@ -523,7 +583,8 @@ static bool take_message(pinti_service *service, pinti_connection *connection)
     }
     connection->fds_unread = false;
     pinti_dispatch(service, connection, bytes, n_fds > 0 ? fd : -1);
-    return !connection->closed && !connection->busy && !connection->closing;
+    return !connection->closed && !connection->busy && !connection->closing &&
+           connection->n_queued_fds == 0;
 }
 
 void pinti_connection_ready(pinti_service *service, pinti_connection *connection, uint32_t events)
@@ -531,7 +592,7 @@ void pinti_connection_ready(pinti_service *service, pinti_connection *connection
     if ((events & EPOLLOUT) != 0 && !flush(service, connection)) {
         return;
     }
-    if (connection->busy || connection->closing) {
+    if (connection->busy || connection->closing || connection->n_queued_fds > 0) {
         /* not read just now; but an end is an end */
         if ((events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0) {
             pinti_connection_close(service, connection);

@@ -18,12 +18,18 @@ typedef struct pinti_reply {
     struct pinti_reply *next;
     size_t bytes;
     bool with_fds; /* the descriptors of the connection's session go with it */
+    int fd;        /* goes with it, owned; -1: none */
     char text[];
 } pinti_reply;
 
 /* A create that comes in several messages. */
 typedef struct pinti_assembly {
-    enum { PINTI_ASSEMBLY_NONE, PINTI_ASSEMBLY_TABLE, PINTI_ASSEMBLY_JOB } kind;
+    enum {
+        PINTI_ASSEMBLY_NONE,
+        PINTI_ASSEMBLY_TABLE,
+        PINTI_ASSEMBLY_JOB,
+        PINTI_ASSEMBLY_COPY
+    } kind;
     uint64_t request;
     uint64_t charged_bytes; /* in service->schema_bytes */
     pinti_schema schema;
@@ -33,6 +39,8 @@ typedef struct pinti_assembly {
     uint32_t *uses;
     uint32_t n_uses;
     uint32_t uses_room;
+    pinti_copy_ask copy;
+    bool any_kind; /* of copy: one that is there already may be of another kind */
 } pinti_assembly;
 
 struct pinti_connection {
@@ -57,8 +65,13 @@ struct pinti_connection {
     pinti_assembly assembly;
     pinti_reply *first_reply, **last_reply;
     size_t outbox_bytes;
+    uint32_t n_queued_fds;      /* replies in the outbox with a descriptor of their own */
+    uint32_t n_sent_fds;        /* such replies sent, since all was known to be read */
     pinti_operation *operation; /* what it is busy with, if that is an operation */
     uint64_t waits_for_end_of;  /* session id: evict answers when its leases have ended */
+    uint64_t waits_for_copy;    /* record id: copy.open answers when it has memory, or cannot */
+    uint32_t waits_at;          /* its index */
+    bool makes_copy;            /* by this request */
     uint64_t waiting_id;        /* id of the request that waits */
 };
 
@@ -74,6 +87,9 @@ void pinti_connections_close_all(pinti_service *service); /* without a word to t
 /* Answer a request. result is taken. */
 void pinti_connection_reply(pinti_service *service, pinti_connection *connection, uint64_t id,
                             cJSON *result, bool with_fds);
+/* The same, with a descriptor, which is borrowed. */
+void pinti_connection_reply_fd(pinti_service *service, pinti_connection *connection, uint64_t id,
+                               cJSON *result, int fd);
 void pinti_connection_fail(pinti_service *service, pinti_connection *connection, uint64_t id,
                            int code, const char *message); /* id 0: null */
 

@@ -2,8 +2,9 @@
 
 /*
  * Ends of sessions. Each step may be cut off by a crash and done again by the next incarnation:
- * leases (words are swept one by one), record freed (xid 0), tables of the session, then the
- * keeper forgets, which is last: as long as it holds the descriptors the end is repeated.
+ * leases (words are swept one by one), what it left in device copies, record freed (xid 0), tables
+ * of the session, then the keeper forgets, which is last: as long as it holds the descriptors the
+ * end is repeated.
  */
 
 #include "ipc/service/death.h"
@@ -13,6 +14,7 @@
 #include "host/crash.h"
 #include "host/word.h"
 #include "ipc/service/connection.h"
+#include "ipc/service/copies.h"
 #include "ipc/service/dispatch.h"
 #include "ipc/service/log.h"
 #include "ipc/service/operation.h"
@@ -21,6 +23,7 @@
 #define PROBE_FIRST_MS      250u
 #define PROBE_ORPHAN_MAX_MS 2000u
 #define PROBE_QUIET_MAX_MS  60000u /* its pidfd will tell of its death: this finds an exec */
+#define DEVICE_REST_MS      1000u
 #define RESCAN_MS           100u
 #define RESCAN_SLOW_MS      1000u
 #define RESCAN_FAST_FOR_MS  10000u
@@ -32,7 +35,7 @@ static void end_leases(pinti_service *service, pinti_session *session)
     if (session->leases_ended) {
         return;
     }
-    pinti_sweep_result result = {0, 0, 0, 0};
+    pinti_sweep_result result = {0};
     pinti_sweep_listed(&service->view, session->slot, session->index, &result);
     session->leases_ended = true;
     const uint64_t n = result.n_reverted + result.n_restore + result.n_torn + result.n_forwarded;
@@ -54,12 +57,13 @@ static void free_record(pinti_service *service, uint32_t index)
 
 void pinti_death_settle(pinti_service *service, uint64_t id, uint32_t index, void *slot)
 {
-    pinti_sweep_result result = {0, 0, 0, 0};
+    pinti_sweep_result result = {0};
     pinti_sweep_listed(&service->view, slot, index, &result);
     const uint64_t recorded = pinti_load64_relaxed(&pinti_session_record(service, index)->xid);
     if (recorded == id) {
         free_record(service, index);
     }
+    pinti_copies_end_session(service, index, slot);
     pinti_cat_session_ended(service->cat, id);
 }
 
@@ -75,6 +79,7 @@ static void tear_down(pinti_service *service, pinti_session *session)
     }
     pinti_connection *connection = session->connection;
     session->connection = NULL;
+    pinti_copies_end_session(service, index, session->slot); /* before another gets the index */
     free_record(service, index);
     PINTI_CRASHPOINT(SERVICE_TEARDOWN_HALF);
     pinti_cat_session_ended(service->cat, id);
@@ -104,6 +109,32 @@ static void look_again(pinti_service *service, pinti_session *session)
     pinti_service_at(service, PINTI_TIMER_PROBE, session->probe_ms);
 }
 
+/*
+ * R9: what a GPU still does for the dead is over when the driver has seen the end of their last
+ * descriptor. A forked child may hold that, and shows it by holding the session's socket too: so
+ * wait for the end of the socket, and a second. True: not yet.
+ */
+static bool device_may_run(pinti_service *service, pinti_session *session)
+{
+    if (!pinti_copies_has_cuda(service, session->slot)) {
+        return false;
+    }
+    const uint64_t now_ms = pinti_clock_ms();
+    if (session->connection != NULL) {
+        return true; /* its end probes again */
+    }
+    if (session->away_since_ms == 0) {
+        session->away_since_ms = now_ms; /* of before a restart */
+    }
+    const uint64_t due_ms = session->away_since_ms + DEVICE_REST_MS;
+    if (due_ms <= now_ms) {
+        return false;
+    }
+    session->probe_ms = due_ms;
+    pinti_service_at(service, PINTI_TIMER_PROBE, due_ms);
+    return true;
+}
+
 bool pinti_session_probe(pinti_service *service, pinti_session *session)
 {
     if (session->source.dead) {
@@ -115,6 +146,9 @@ bool pinti_session_probe(pinti_service *service, pinti_session *session)
     const bool over = tether == PINTI_TETHER_FREE ||
                       (tether == PINTI_TETHER_TAMPERED &&
                        (session->process_ended || session->has_left || session->pidfd < 0));
+    if (over && device_may_run(service, session)) {
+        return false;
+    }
     if (over) {
         tear_down(service, session);
         return true;
@@ -184,7 +218,7 @@ bool pinti_death_needs_undo(void *service, const pinti_job_rec *job)
 static bool refers_and_pays(void *service, int kind, uint32_t index, uint32_t generation)
 {
     pinti_service *s = service;
-    if (kind != PINTI_EXTENT_TABLE) {
+    if (kind != PINTI_REF_TABLE) {
         return pinti_session_refers(service, kind, index, generation);
     }
     const uint32_t maker = pinti_cat_tables(s->catalog)[index].uid;

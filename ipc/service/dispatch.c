@@ -99,6 +99,24 @@ static const method_entry methods[] = {
      false,
      false,
      {"table", "generation", "name"}},
+    {"device.open",
+     pinti_method_device_open,
+     PINTI_NEEDS_SESSION,
+     false,
+     false,
+     {"uuid", "cuda", "name"}},
+    {"copy.open",
+     pinti_method_copy_open,
+     PINTI_NEEDS_WRITER,
+     false,
+     false,
+     {"table", "generation", "column", "device", "kind", "create"}},
+    {"copy.drop",
+     pinti_method_copy_drop,
+     PINTI_NEEDS_WRITER,
+     false,
+     false,
+     {"copy", "generation", "force"}},
     {"stat", pinti_method_stat, PINTI_NEEDS_READER, false, false, {"first"}},
     {"budget", pinti_method_budget, PINTI_NEEDS_READER, false, false, {"bytes"}},
     {"evict", pinti_method_evict, PINTI_NEEDS_READER, false, false, {"session"}},
@@ -223,6 +241,11 @@ static void answer(pinti_call *call, pint_status status, const pint_error *err)
         return;
     }
     connection->closing = connection->closing || call->close_after;
+    if (status == PINT_OK && call->reply_fd_plus_1 != 0) {
+        pinti_connection_reply_fd(service, connection, call->id, call->result,
+                                  call->reply_fd_plus_1 - 1);
+        return;
+    }
     if (status == PINT_OK) {
         pinti_connection_reply(service, connection, call->id, call->result, call->reply_with_fds);
         return;

@@ -28,6 +28,7 @@ typedef struct pinti_call {
     cJSON *result;       /* an empty object to add to */
     int fd;              /* came with the message; the method sets -1 when it takes it */
     bool reply_with_fds;
+    int reply_fd_plus_1; /* one descriptor that goes with the reply, borrowed; 0: none */
     bool close_after;
 } pinti_call;
 
@@ -76,6 +77,10 @@ pint_status pinti_method_table_closed(pinti_call *call, pint_error *err);
 pint_status pinti_method_job_create(pinti_call *call, pint_error *err);
 pint_status pinti_method_job_uses(pinti_call *call, pint_error *err);
 pint_status pinti_method_job_drop(pinti_call *call, pint_error *err);
+/* methods_copy.c */
+pint_status pinti_method_device_open(pinti_call *call, pint_error *err);
+pint_status pinti_method_copy_open(pinti_call *call, pint_error *err);
+pint_status pinti_method_copy_drop(pinti_call *call, pint_error *err);
 /* methods_admin.c */
 pint_status pinti_method_stat(pinti_call *call, pint_error *err);
 pint_status pinti_method_budget(pinti_call *call, pint_error *err);

@@ -11,6 +11,7 @@
 #include "ipc/service/keeper.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -30,7 +31,15 @@
 #include "ipc/service/log.h"
 #include "ipc/wire.h"
 
-enum message_type { MESSAGE_UP = 1, MESSAGE_HOLD, MESSAGE_FORGET, MESSAGE_BYE, MESSAGE_STOP };
+enum message_type {
+    MESSAGE_UP = 1,
+    MESSAGE_HOLD,
+    MESSAGE_FORGET,
+    MESSAGE_KEEP,
+    MESSAGE_FORGET_KEPT,
+    MESSAGE_BYE,
+    MESSAGE_STOP
+};
 
 typedef struct link_message {
     uint32_t type;
@@ -39,6 +48,10 @@ typedef struct link_message {
     uint64_t token[2];
     uint32_t pidfd_is_foreign;
     int32_t exit_status;
+    uint32_t kind; /* KEEP, FORGET_KEPT: as in pinti_kept */
+    uint32_t device;
+    int32_t pid;
+    uint32_t reserved;
 } link_message;
 
 #define HOLD_FDS_MAX 3u
@@ -103,6 +116,22 @@ bool pinti_keeper_send_hold(pinti_base *base, const pinti_held *entry)
 bool pinti_keeper_send_forget(pinti_base *base, uint64_t id)
 {
     const link_message message = {.type = MESSAGE_FORGET, .id = id};
+    return send_message(base, &message, NULL, 0);
+}
+
+bool pinti_keeper_send_keep(pinti_base *base, const pinti_kept *entry)
+{
+    const link_message message = {.type = MESSAGE_KEEP,
+                                  .id = entry->id,
+                                  .kind = entry->kind,
+                                  .device = entry->device,
+                                  .pid = entry->pid};
+    return send_message(base, &message, entry->fds, entry->fds[1] >= 0 ? 2 : 1);
+}
+
+bool pinti_keeper_send_forget_kept(pinti_base *base, uint32_t kind, uint64_t id)
+{
+    const link_message message = {.type = MESSAGE_FORGET_KEPT, .id = id, .kind = kind};
     return send_message(base, &message, NULL, 0);
 }
 
@@ -198,6 +227,19 @@ static void take_session(pinti_base *base, const link_message *message, const in
     }
 }
 
+static void take_kept(pinti_base *base, const link_message *message, const int *fds, unsigned n_fds)
+{
+    const pinti_kept entry = {.kind = message->kind,
+                              .device = message->device,
+                              .id = message->id,
+                              .pid = message->pid,
+                              .fds = {n_fds > 0 ? fds[0] : -1, n_fds > 1 ? fds[1] : -1}};
+    if (n_fds < 1 || n_fds > PINTI_KEPT_FDS || !pinti_base_keep(base, &entry)) {
+        pinti_log("keeper: cannot keep the descriptors of %" PRIu64, entry.id);
+        close_fds(fds, n_fds);
+    }
+}
+
 /* Read the link until it would block or has ended. */
 static void drain_link(keeper *k)
 {
@@ -224,11 +266,17 @@ static void drain_link(keeper *k)
             take_session(base, &message, fds, n_fds);
             continue;
         }
+        if (message.type == MESSAGE_KEEP) {
+            take_kept(base, &message, fds, n_fds);
+            continue;
+        }
         close_fds(fds, n_fds);
         if (message.type == MESSAGE_UP) {
             announce(base);
         } else if (message.type == MESSAGE_FORGET) {
             pinti_base_forget(base, message.id);
+        } else if (message.type == MESSAGE_FORGET_KEPT) {
+            pinti_base_forget_kept(base, message.kind, message.id);
         } else if (message.type == MESSAGE_BYE) {
             k->said_bye = true;
             base->exit_status = message.exit_status;
@@ -330,7 +378,9 @@ static bool enter_keeper(pinti_base *base, int pair[2], int service_pidfd, pid_t
                          base->link_fd,         base->life_fd, base->service_pidfd, pinti_log_fd(),
                          base->options.ready_fd};
     const size_t n_fixed = sizeof(fixed) / sizeof(fixed[0]);
-    int *keep = malloc((n_fixed + (size_t)HOLD_FDS_MAX * base->n_held) * sizeof(*keep));
+    int *keep = malloc(
+        (n_fixed + (size_t)HOLD_FDS_MAX * base->n_held + (size_t)PINTI_KEPT_FDS * base->n_kept) *
+        sizeof(*keep));
     if (keep != NULL) {
         size_t n = 0;
         memcpy(keep, fixed, sizeof(fixed));
@@ -339,6 +389,10 @@ static bool enter_keeper(pinti_base *base, int pair[2], int service_pidfd, pid_t
             keep[n++] = base->held[i].slot_fd;
             keep[n++] = base->held[i].tether_fd;
             keep[n++] = base->held[i].pidfd;
+        }
+        for (uint32_t i = 0; i < base->n_kept; i++) {
+            keep[n++] = base->kept[i].fds[0];
+            keep[n++] = base->kept[i].fds[1];
         }
         pinti_close_all_but(keep, n);
         free(keep);

@@ -6,7 +6,8 @@
  * The keeper holds every descriptor of the pool and starts the service again when it dies (R3,
  * R15). It serves no client. The two talk over a socket pair:
  *
- *   service -> keeper   UP, HOLD (a session's descriptors), FORGET, BYE (it exits on purpose)
+ *   service -> keeper   UP, HOLD (a session's descriptors), FORGET, KEEP (others), FORGET_KEPT,
+ *                       BYE (it exits on purpose)
  *   keeper -> service   STOP
  *
  * HOLD is sent before the reply that reveals the descriptors. It needs no answer: what lies in the
@@ -30,6 +31,8 @@ bool pinti_keeper_send_up(pinti_base *base);
 bool pinti_keeper_send_hold(pinti_base *base,
                             const pinti_held *entry); /* borrows the descriptors */
 bool pinti_keeper_send_forget(pinti_base *base, uint64_t id);
+bool pinti_keeper_send_keep(pinti_base *base, const pinti_kept *entry); /* borrows likewise */
+bool pinti_keeper_send_forget_kept(pinti_base *base, uint32_t kind, uint64_t id);
 void pinti_keeper_send_bye(pinti_base *base, int exit_status);
 
 /* Service: read what the keeper sent. */

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ipc/service/broker.h"
 #include "ipc/service/keeper.h"
 #include "ipc/service/listener.h"
 #include "ipc/service/log.h"
@@ -31,6 +32,9 @@ static const char usage[] =
     "                      (default: $PINTABLE_ADDRESS, else the user's runtime directory)\n"
     "  --budget BYTES      memory for tables, K M G T allowed (default: half of the machine's)\n"
     "  --uid-bytes BYTES   of it for any one user (default: all)\n"
+    "  --device-budget BYTES[,UUID=BYTES]...\n"
+    "                      memory for device copies on each CUDA device, and on those named by\n"
+    "                      the 32 hexadecimal digits of their UUID (default: no limit)\n"
     "  --mode OCTAL        who may join beside the owner, as for a file: group and others,\n"
     "                      r read-only, w read-write (default: 0600)\n"
     "  --sessions-max N    sessions of one user (default: 1024)\n"
@@ -103,6 +107,58 @@ static bool parse_bytes(const char *text, uint64_t *out)
     return *end == '\0';
 }
 
+static bool parse_uuid(const char *text, uint8_t out[16])
+{
+    for (size_t i = 0; i < 32; i++) {
+        static const char digits[] = "0123456789abcdef";
+        const char *digit = text[i] != '\0' ? strchr(digits, text[i]) : NULL;
+        if (digit == NULL) {
+            return false;
+        }
+        out[i / 2] = (uint8_t)(out[i / 2] << 4 | (uint8_t)(digit - digits));
+    }
+    return text[32] == '\0';
+}
+
+/* "8G", "8G,0123…=2G,…", "0123…=2G" */
+static bool parse_device_budget(const char *text, pinti_options *options)
+{
+    const uint32_t room = sizeof(options->device_budgets) / sizeof(options->device_budgets[0]);
+    char parts[1024];
+    char *rest = NULL;
+    if (strlen(text) >= sizeof(parts) || text[0] == '\0') {
+        return false;
+    }
+    memcpy(parts, text, strlen(text) + 1);
+    options->device_bytes = 0;
+    options->n_device_budgets = 0;
+    bool has_default = false;
+    for (char *part = strtok_r(parts, ",", &rest); part != NULL;
+         part = strtok_r(NULL, ",", &rest)) {
+        char *equals = strchr(part, '=');
+        uint64_t bytes = 0;
+        if (!parse_bytes(equals != NULL ? equals + 1 : part, &bytes) || bytes == 0) {
+            return false;
+        }
+        if (equals == NULL) {
+            if (has_default) {
+                return false;
+            }
+            has_default = true;
+            options->device_bytes = bytes;
+            continue;
+        }
+        *equals = '\0';
+        const uint32_t at = options->n_device_budgets;
+        if (at == room || !parse_uuid(part, options->device_budgets[at].uuid)) {
+            return false;
+        }
+        options->device_budgets[at].bytes = bytes;
+        options->n_device_budgets++;
+    }
+    return true;
+}
+
 static bool parse_fd(const char *text, int *out)
 {
     uint64_t value = 0;
@@ -117,6 +173,7 @@ enum option_id {
     OPTION_ADDRESS = 256,
     OPTION_BUDGET,
     OPTION_UID_BYTES,
+    OPTION_DEVICE_BUDGET,
     OPTION_MODE,
     OPTION_SESSIONS_MAX,
     OPTION_IDLE_TRIM,
@@ -129,6 +186,7 @@ enum option_id {
     OPTION_LOCK_FD,
     OPTION_DAEMONIZE,
     OPTION_INDICES,
+    OPTION_BROKER_MS,
     OPTION_VERSION,
     OPTION_HELP
 };
@@ -137,6 +195,7 @@ static const struct option long_options[] = {
     {"address", required_argument, NULL, OPTION_ADDRESS},
     {"budget", required_argument, NULL, OPTION_BUDGET},
     {"uid-bytes", required_argument, NULL, OPTION_UID_BYTES},
+    {"device-budget", required_argument, NULL, OPTION_DEVICE_BUDGET},
     {"mode", required_argument, NULL, OPTION_MODE},
     {"sessions-max", required_argument, NULL, OPTION_SESSIONS_MAX},
     {"idle-trim", required_argument, NULL, OPTION_IDLE_TRIM},
@@ -149,6 +208,7 @@ static const struct option long_options[] = {
     {"lock-fd", required_argument, NULL, OPTION_LOCK_FD},
     {"daemonize", no_argument, NULL, OPTION_DAEMONIZE},
     {"test-indices", required_argument, NULL, OPTION_INDICES}, /* makes reuse of indices testable */
+    {"test-broker-ms", required_argument, NULL, OPTION_BROKER_MS}, /* likewise for slow brokers */
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -169,6 +229,12 @@ static bool set_option(pinti_options *options, int id, const char *text)
         return good && options->budget_bytes >= BUDGET_BYTES_MIN;
     case OPTION_UID_BYTES:
         return parse_bytes(text, &options->uid_bytes);
+    case OPTION_DEVICE_BUDGET:
+        return parse_device_budget(text, options);
+    case OPTION_BROKER_MS:
+        good = parse_count(text, PINTI_BROKER_MS, &value) && value > 0;
+        options->broker_ms = (uint32_t)value;
+        return good;
     case OPTION_MODE:
         good = parse_number(text, 0777, 8, &value, &end) && *end == '\0';
         options->mode = (uint32_t)value;
@@ -227,6 +293,7 @@ static bool read_options(int argc, char **argv, pinti_options *options, int *out
     options->sessions_max = 1024;
     options->index_max = PINTI_SESSIONS_MAX;
     options->restarts_max = 5;
+    options->broker_ms = PINTI_BROKER_MS;
     options->linger_s = 60;
     options->idle_trim_s = 300;
     for (;;) {

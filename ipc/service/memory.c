@@ -286,6 +286,33 @@ void pinti_memory_charge(pinti_memory *memory, uint64_t bytes, uint32_t from_uid
     }
 }
 
+pint_status pinti_memory_take_outside(pinti_memory *memory, uint32_t uid, uint64_t bytes,
+                                      pint_error *err)
+{
+    const pint_status status = pinti_ledger_check(&memory->ledger, uid, bytes, err);
+    if (status == PINT_OK) {
+        (void)pinti_memory_count_outside(memory, uid, bytes); /* the uid has its line */
+    }
+    return status;
+}
+
+bool pinti_memory_count_outside(pinti_memory *memory, uint32_t uid, uint64_t bytes)
+{
+    if (!pinti_ledger_add(&memory->ledger, uid, bytes)) {
+        return false;
+    }
+    memory->outside_bytes += bytes;
+    pinti_memory_report(memory);
+    return true;
+}
+
+void pinti_memory_give_outside(pinti_memory *memory, uint32_t uid, uint64_t bytes)
+{
+    pinti_ledger_sub(&memory->ledger, uid, bytes);
+    memory->outside_bytes -= bytes;
+    pinti_memory_report(memory);
+}
+
 /* ---- numbers --------------------------------------------------------------------------------- */
 
 pint_status pinti_memory_set_budget(pinti_memory *memory, uint64_t bytes, pint_error *err)
@@ -318,7 +345,7 @@ uint64_t pinti_memory_used(const pinti_memory *memory)
 
 uint64_t pinti_memory_committed(const pinti_memory *memory)
 {
-    return memory->data_committed + memory->sync_got.total;
+    return memory->data_committed + memory->sync_got.total + memory->outside_bytes;
 }
 
 uint64_t pinti_memory_warm(const pinti_memory *memory)

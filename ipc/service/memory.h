@@ -91,6 +91,14 @@ void pinti_memory_give(pinti_memory *memory, pinti_range data, pinti_range sync,
 /* Who is charged changes (bytes held after a drop are charged to the holder). */
 void pinti_memory_charge(pinti_memory *memory, uint64_t bytes, uint32_t from_uid, uint32_t to_uid);
 
+/* Memory outside of the segments (device copies of device "host") counts against budget and uid as
+ * theirs does. take: PINT_E_QUOTA; what is warm and free beyond the budget afterwards is for
+ * pinti_memory_plan_trim(). count: without looking at limits (rebuild); false: out of memory. */
+pint_status pinti_memory_take_outside(pinti_memory *memory, uint32_t uid, uint64_t bytes,
+                                      pint_error *err);
+bool pinti_memory_count_outside(pinti_memory *memory, uint32_t uid, uint64_t bytes);
+void pinti_memory_give_outside(pinti_memory *memory, uint32_t uid, uint64_t bytes);
+
 /* Idle: plan to hand warm free memory back to the kernel, down to keep_bytes of it. False when
  * there is nothing to do. pinti_memory_prepared() ends it: slabs become ABSENT. */
 bool pinti_memory_plan_trim(pinti_memory *memory, uint64_t keep_bytes, pinti_plan *out_plan);

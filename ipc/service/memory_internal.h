@@ -44,6 +44,7 @@ struct pinti_memory {
     pinti_ranges sync_got;
     pinti_ranges sync_clean;
     uint64_t data_committed;
+    uint64_t outside_bytes; /* held, not in the segments */
     pinti_ledger ledger;
     bool (*is_pinned)(void *ctx, uint32_t slab);
     void *pinned_ctx;

@@ -14,6 +14,7 @@
 #include "host/error.h"
 #include "host/word.h"
 #include "ipc/json.h"
+#include "ipc/service/broker.h"
 #include "ipc/service/dispatch.h"
 #include "ipc/service/log.h"
 #include "ipc/service/operation.h"
@@ -147,6 +148,49 @@ static bool add_session(const pinti_service *service, const pinti_session *sessi
            cJSON_AddBoolToObject(item, "pidfd", session->pidfd >= 0) != NULL;
 }
 
+static bool add_device(const pinti_service *service, uint32_t device, cJSON *array)
+{
+    const pinti_device_rec *rec = &pinti_cat_devices(service->catalog)[device];
+    char uuid[33];
+    uint32_t n_copies = 0;
+    for (size_t i = 0; i < sizeof(rec->uuid); i++) {
+        (void)snprintf(uuid + 2 * i, 3, "%02x", rec->uuid[i]);
+    }
+    for (uint32_t i = 0; i < pinti_cat_n_copies(service->cat); i++) {
+        const pinti_copy_rec *copy = &pinti_cat_copies(service->catalog)[i];
+        n_copies += copy->device == device &&
+                            pinti_state_of(pinti_load64_relaxed(&copy->xgen_state)) != PINTI_FREE
+                        ? 1
+                        : 0;
+    }
+    cJSON *item = cJSON_CreateObject();
+    if (!cJSON_AddItemToArray(array, item)) {
+        cJSON_Delete(item);
+        return false;
+    }
+    return pinti_json_add_u64(item, "device", device) &&
+           cJSON_AddStringToObject(item, "uuid", uuid) != NULL &&
+           cJSON_AddStringToObject(item, "name", rec->name) != NULL &&
+           cJSON_AddBoolToObject(item, "cuda", rec->is_cuda != 0) != NULL &&
+           pinti_json_add_u64(item, "copies", n_copies) &&
+           pinti_json_add_u64(item, "bytes", pinti_cat_device_bytes(service->cat, device)) &&
+           pinti_json_add_u64(item, "budget_bytes",
+                              rec->is_cuda != 0 || rec->budget_bytes != 0
+                                  ? rec->budget_bytes
+                                  : pinti_memory_budget(service->memory)) &&
+           pinti_json_add_u64(item, "broker_pid", (uint64_t)pinti_broker_pid(service, device));
+}
+
+static bool add_devices(const pinti_service *service, cJSON *result)
+{
+    cJSON *array = cJSON_AddArrayToObject(result, "devices");
+    bool good = array != NULL;
+    for (uint32_t i = 0; i < PINTI_DEVICES_MAX && good; i++) {
+        good = !pinti_cat_has_device(service->cat, i) || add_device(service, i, array);
+    }
+    return good;
+}
+
 /* Sessions in the order of their indices, from first on; *out_next 0: that was all. */
 static bool add_sessions(pinti_service *service, uint32_t first, cJSON *array, uint32_t *out_next)
 {
@@ -179,6 +223,7 @@ pint_status pinti_method_stat(pinti_call *call, pint_error *err)
     }
     cJSON *sessions = cJSON_AddArrayToObject(call->result, "sessions");
     if (sessions == NULL || !add_numbers(call->service, call->result) ||
+        !add_devices(call->service, call->result) ||
         !add_sessions(call->service, (uint32_t)first, sessions, &next) ||
         (next != 0 && !pinti_json_add_u64(call->result, "next", next))) {
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "stat");

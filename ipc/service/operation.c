@@ -103,9 +103,14 @@ static pint_status make(pinti_service *service, const pinti_operation *operation
                         pint_error *err)
 {
     bool used = false;
-    const pint_status status = operation->assembly.kind == PINTI_ASSEMBLY_TABLE
-                                   ? pinti_table_finish(service, operation, result, &used, err)
-                                   : pinti_job_finish(service, operation, result, &used, err);
+    pint_status status = PINT_OK;
+    if (operation->assembly.kind == PINTI_ASSEMBLY_TABLE) {
+        status = pinti_table_finish(service, operation, result, &used, err);
+    } else if (operation->assembly.kind == PINTI_ASSEMBLY_JOB) {
+        status = pinti_job_finish(service, operation, result, &used, err);
+    } else {
+        status = pinti_copy_finish(service, operation, result, &used, err);
+    }
     if (!used) {
         pinti_memory_give(service->memory, operation->data, operation->sync, operation->owner.uid);
         pinti_operation_memory_freed(service);
@@ -221,12 +226,16 @@ pint_status pinti_operation_create(pinti_service *service, pinti_connection *con
     if (status == PINT_OK) {
         postpone_trim(service);
         zero_without_preparer(service, operation, &plan);
-        status = plan.n == 0 ? make(service, operation, result, err)
-                             : submit(service, operation, &plan, err);
+        if (plan.n != 0) {
+            status = submit(service, operation, &plan, err);
+            if (status == PINTI_CALL_LATER) {
+                return status;
+            }
+        } else {
+            status = make(service, operation, result, err); /* a copy may still wait for a device */
+        }
     }
-    if (status != PINTI_CALL_LATER) {
-        free_operation(service, operation);
-    }
+    free_operation(service, operation);
     return status;
 }
 
@@ -251,7 +260,9 @@ static void finish(pinti_service *service, pinti_operation *operation, pint_stat
         pinti_memory_give(service->memory, operation->data, operation->sync, operation->owner.uid);
         pinti_operation_memory_freed(service);
     }
-    if (connection != NULL) {
+    if (status == PINTI_CALL_LATER) {
+        connection->operation = NULL; /* it is wanted, and stays busy */
+    } else if (connection != NULL) {
         pinti_connection_resume(service, connection);
         if (status == PINT_OK && wanted) {
             pinti_connection_reply(service, connection, operation->id, result, false);

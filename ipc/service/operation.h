@@ -44,11 +44,14 @@ void pinti_operation_trim_to(pinti_service *service, uint64_t keep_bytes);
 void pinti_operation_clean_due(pinti_service *service);
 void pinti_operation_trim_due(pinti_service *service);
 
-/* methods_table.c, methods_job.c: make the record in prepared memory and fill the result.
+/* methods_table.c, methods_job.c, methods_copy.c: make the record in prepared memory and fill the
+ * result. PINTI_CALL_LATER (copies only): the connection now waits for the device's memory.
  * *out_used false: the memory stays the caller's, whether that failed or needed none. */
 pint_status pinti_table_finish(pinti_service *service, const pinti_operation *operation,
                                cJSON *result, bool *out_used, pint_error *err);
 pint_status pinti_job_finish(pinti_service *service, const pinti_operation *operation,
                              cJSON *result, bool *out_used, pint_error *err);
+pint_status pinti_copy_finish(pinti_service *service, const pinti_operation *operation,
+                              cJSON *result, bool *out_used, pint_error *err);
 
 #endif

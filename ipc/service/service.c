@@ -23,7 +23,9 @@
 #include <unistd.h>
 
 #include "host/error.h"
+#include "ipc/service/broker.h"
 #include "ipc/service/connection.h"
+#include "ipc/service/copies.h"
 #include "ipc/service/death.h"
 #include "ipc/service/keeper.h"
 #include "ipc/service/listener.h"
@@ -102,6 +104,9 @@ static void run_timer(pinti_service *service, enum pinti_timer timer)
         break;
     case PINTI_TIMER_LISTEN:
         pinti_connections_listen_due(service);
+        break;
+    case PINTI_TIMER_BROKER:
+        pinti_brokers_due(service);
         break;
     case PINTI_TIMER_SEND:
         pinti_connections_send_due(service);
@@ -216,7 +221,8 @@ static bool replace_keeper(pinti_service *service)
     bool failed = true;
     pinti_service_unwatch(service, base->link_fd);
     bool is_keeper = false;
-    if (pinti_sessions_hand_over(service)) {
+    if (pinti_sessions_hand_over(service) && pinti_copies_hand_over(service) &&
+        pinti_brokers_hand_over(service)) {
         is_keeper = pinti_keeper_respawn(base, &failed);
     }
     if (is_keeper) {
@@ -228,6 +234,10 @@ static bool replace_keeper(pinti_service *service)
     base->held = NULL;
     base->n_held = 0;
     base->held_room = 0;
+    free(base->kept);
+    base->kept = NULL;
+    base->n_kept = 0;
+    base->kept_room = 0;
     if (failed || !pinti_service_watch(service, base->link_fd, EPOLLIN, &service->keeper_source)) {
         pinti_log("cannot start a keeper: the service ends");
         pinti_service_stop(service, PINTI_EXIT_INTERNAL);
@@ -270,6 +280,9 @@ static bool handle(pinti_service *service, pinti_source *source, uint32_t events
         return false;
     case PINTI_SOURCE_SWEEPER:
         pinti_sweeper_finished(service);
+        return false;
+    case PINTI_SOURCE_BROKER:
+        pinti_broker_ready(service, (pinti_broker *)(void *)source);
         return false;
     case PINTI_SOURCE_CONNECTION:
         pinti_connection_ready(service, (pinti_connection *)(void *)source, events);
@@ -379,6 +392,7 @@ static pint_status open_catalog(pinti_service *service, pint_error *err)
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "catalog index");
     }
     pinti_cat_on_needs_undo(service->cat, pinti_death_needs_undo, service);
+    pinti_cat_on_copy_free(service->cat, pinti_copies_on_free, service);
     return pinti_cat_rebuild(service->cat, err);
 }
 
@@ -396,7 +410,9 @@ static pint_status come_up(pinti_service *service, pint_error *err)
     service->buffer = malloc(PINTI_WIRE_BYTES_MAX + 1);
     service->by_index = calloc(PINTI_SESSIONS_MAX, sizeof(pinti_session *));
     service->joins_in_flight_max = joins_in_flight();
-    if (service->buffer == NULL || service->by_index == NULL || !pinti_sweeper_init(service)) {
+    pinti_brokers_init(service);
+    if (service->buffer == NULL || service->by_index == NULL || !pinti_sweeper_init(service) ||
+        !pinti_copies_init(service)) {
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "service");
     }
     pint_status status = map_shared(service, err);
@@ -411,6 +427,9 @@ static pint_status come_up(pinti_service *service, pint_error *err)
     }
     if (status == PINT_OK) {
         status = pinti_sessions_restore(service, err);
+    }
+    if (status == PINT_OK) {
+        pinti_copies_restore(service);
     }
     if (status != PINT_OK) {
         return status;
@@ -431,6 +450,8 @@ static void let_go(pinti_service *service, bool close_sessions)
     pinti_connections_close_all(service);
     pinti_operations_stop(service);
     pinti_sessions_abandon(service, close_sessions);
+    pinti_brokers_stop(service, !close_sessions);
+    pinti_copies_abandon(service, close_sessions);
     empty_graveyard(service);
     free(service->graveyard);
     pinti_sweeper_done(service);

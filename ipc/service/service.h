@@ -29,6 +29,7 @@ enum pinti_source_kind {
     PINTI_SOURCE_TIMER,
     PINTI_SOURCE_PREPARER,
     PINTI_SOURCE_SWEEPER,
+    PINTI_SOURCE_BROKER,
     PINTI_SOURCE_CONNECTION,
     PINTI_SOURCE_DEATH /* a session's pidfd: handled before all others */
 };
@@ -45,6 +46,7 @@ enum pinti_timer {
     PINTI_TIMER_RESCAN, /* references to dropped and ownerless tables (R16) */
     PINTI_TIMER_GREET,  /* connections that say nothing */
     PINTI_TIMER_LISTEN, /* take connections again after running out of descriptors */
+    PINTI_TIMER_BROKER, /* device copies that wait for memory, brokers that are slow */
     PINTI_TIMER_SEND,   /* replies that met too many descriptors in flight */
     PINTI_TIMER_SWEEP,  /* full sweeps */
     PINTI_TIMER_CLEAN,  /* zero free memory ahead of need */
@@ -52,6 +54,26 @@ enum pinti_timer {
     PINTI_TIMER_EXIT,   /* private service: nobody needs it */
     PINTI_TIMERS
 };
+
+/* Who makes memory on one device (broker.h). */
+typedef struct pinti_broker {
+    pinti_source source;
+    uint32_t device;
+    int fd; /* -1: none runs */
+    int pidfd;
+    pid_t pid;
+    bool is_child; /* of this incarnation */
+    uint64_t serial;
+    uint32_t asked_copy; /* UINT32_MAX: none */
+    uint64_t asked_id;   /* of the record */
+    uint64_t due_ms;
+} pinti_broker;
+
+/* A device copy, beside its record. */
+typedef struct pinti_copy {
+    int fd_plus_1; /* its memory; 0: none */
+    uint64_t opened_ms;
+} pinti_copy;
 
 struct pinti_service {
     pinti_base *base;
@@ -96,6 +118,11 @@ struct pinti_service {
     uint64_t n_submitted; /* creates ever given to the preparer */
     bool housekeeping;    /* the preparer has a plan of ours that no client waits for */
     uint64_t trim_keep_bytes;
+
+    pinti_broker brokers[PINTI_DEVICES_MAX];
+    pinti_copy *copies; /* [PINTI_COPIES_MAX] */
+    uint32_t n_copy_fds;
+    uint32_t copy_fds_max;
 
     pid_t sweeper_pid; /* helper that runs full sweeps; 0: none */
     int sweeper_fd;    /* ends when it has */

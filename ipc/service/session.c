@@ -451,11 +451,11 @@ void pinti_sessions_abandon(pinti_service *service, bool close_fds)
 static bool refers(const pinti_session *session, int kind, uint32_t index, uint32_t generation)
 {
     void *slot = session->slot;
-    const bool is_table = kind == PINTI_EXTENT_TABLE;
-    const pinti_a64 *words = is_table ? pinti_slot_tables(slot) : pinti_slot_jobs(slot);
-    _Static_assert(PINTI_TABLES_MAX - 1 == UINT16_MAX, "size of the slot's array");
-    _Static_assert(PINTI_JOBS_MAX - 1 == UINT16_MAX, "size of the slot's array");
-    if (index > UINT16_MAX) {
+    const pinti_a64 *words = kind == PINTI_REF_TABLE ? pinti_slot_tables(slot)
+                             : kind == PINTI_REF_JOB ? pinti_slot_jobs(slot)
+                                                     : pinti_slot_copies(slot);
+    _Static_assert(PINTI_TABLES_MAX == PINTI_JOBS_MAX, "sizes of the slot's arrays");
+    if (index >= (kind == PINTI_REF_COPY ? PINTI_COPIES_MAX : PINTI_TABLES_MAX)) {
         return false;
     }
     /* seq: the record was marked before; an opener writes this word before it reads the record
@@ -482,7 +482,7 @@ const pinti_session *pinti_session_holder(const pinti_service *service, uint32_t
     for (uint32_t i = 0; i < service->n_sessions; i++) {
         const pinti_session *session = service->sessions[i];
         if ((holder == NULL || session->uid == uid) &&
-            refers(session, PINTI_EXTENT_TABLE, table, generation)) {
+            refers(session, PINTI_REF_TABLE, table, generation)) {
             holder = session;
         }
         if (holder != NULL && holder->uid == uid) {

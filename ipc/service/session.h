@@ -31,6 +31,7 @@ struct pinti_session {
     int pidfd; /* -1: EOF of the socket is all that tells */
     void *slot;
     pinti_connection *connection; /* NULL: none now */
+    uint64_t away_since_ms;       /* its socket ended; 0: it has one, or never had */
     uint64_t probe_ms;            /* 0: not waiting */
     uint32_t probe_wait_ms;
 };
@@ -66,8 +67,8 @@ pinti_session_rec *pinti_session_record(const pinti_service *service, uint32_t i
 /* Take the session out of the lists and free it; the keeper forgets it. For death.c. */
 void pinti_session_remove(pinti_service *service, pinti_session *session);
 
-/* Does any slot refer to this generation of a table (kind 1) or job (2)? service: void * for
- * pinti_cat_reap(). */
+/* Does any slot refer to this generation of a table, job or copy (enum pinti_ref_kind)? service:
+ * void * for pinti_cat_reap(). */
 bool pinti_session_refers(void *service, int kind, uint32_t index, uint32_t generation);
 /* A session that refers to the table; one of this uid if there is one. NULL: none. */
 const pinti_session *pinti_session_holder(const pinti_service *service, uint32_t table,

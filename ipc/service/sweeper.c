@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ipc/service/copies.h"
 #include "ipc/service/log.h"
 
 enum index_state { INDEX_FRESH, INDEX_IN_USE, INDEX_TO_SWEEP, INDEX_SWEEPING, INDEX_SWEPT };
@@ -119,7 +120,8 @@ _Noreturn static void sweep(const pinti_service *service, int end_fd, pid_t pare
     pinti_close_all_but(&end_fd, 1);
     for (uint32_t i = 1; i < PINTI_SESSIONS_MAX; i++) {
         if (service->index_state[i] == INDEX_SWEEPING) {
-            pinti_sweep_result result = {0, 0, 0, 0};
+            pinti_sweep_result result = {0};
+            pinti_copies_sweep_index(service, i);
             pinti_sweep_all(&service->view, i, &result);
         }
     }

@@ -6,11 +6,16 @@
 #include "tests/cli/cli_run.h"
 #include "tests/support/ct.h"
 
+#include "host/word.h"
+#include "ipc/copies.h"
+#include "pintable/device.h"
+
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static pint_error err;
 
@@ -519,6 +524,46 @@ TEST(CliShow, AddedColumnsAreShownCountedAndPrinted)
     cJSON *stat = cli_json();
     EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(stat, "used_bytes")), bytes);
     cJSON_Delete(stat);
+    pint_table_close(made.table);
+    pint_pool_leave(made.pool);
+}
+
+/* ---- device copies ----------------------------------------------------------------------------
+ */
+
+TEST(CliShow, CopiesAndDevicesAreListed)
+{
+    static const uint8_t uuid[16] = {0xab, 0xcd};
+    CLI_SERVICE;
+    const pint_field field = field_of(PINT_FLOAT64);
+    one_column made = make(&field, 4096);
+    uint32_t device = 0;
+    pinti_opened_copy copy;
+    ASSERT_OK(pint_table_publish(made.table, 0, &err), &err);
+    EXPECT_EQ(CLI("show", "t"), 0);
+    EXPECT_FALSE(cli_said("COPY OF"));
+    ASSERT_OK(pinti_request_device(made.pool, uuid, false, "host", &device, &err), &err);
+    ASSERT_OK(pinti_request_copy(&made.column, device, 0, true, &copy, &err), &err);
+    EXPECT_EQ(close(copy.fd), 0);
+    pinti_a64 *words = pinti_column_desc_own(&made.column)->words;
+    pinti_store64_seq(&words[0], pinti_chunk_next(0, PINTI_CHUNK_CLEAN, 0, PINTI_HOST_STALE | 2u));
+    pinti_store64_seq(&words[1], pinti_chunk_next(0, PINTI_CHUNK_CLEAN, 0, 2u));
+    EXPECT_EQ(CLI("show", "t"), 0);
+    EXPECT_TRUE(cli_said("COPY OF"));
+    EXPECT_TRUE(cli_said("host    vmm"));
+    EXPECT_EQ(CLI("show", "--json", "t"), 0);
+    cJSON *json = cli_json();
+    const cJSON *column = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "columns"), 0);
+    const cJSON *shown = cJSON_GetArrayItem(cJSON_GetObjectItem(column, "copies"), 0);
+    EXPECT_STREQ(cJSON_GetStringValue(cJSON_GetObjectItem(shown, "uuid")),
+                 "abcd0000000000000000000000000000");
+    EXPECT_STREQ(cJSON_GetStringValue(cJSON_GetObjectItem(shown, "kind")), "vmm");
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(shown, "current_chunks")), 2.0);
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(shown, "alone_chunks")), 1.0);
+    cJSON_Delete(json);
+    EXPECT_EQ(CLI("stat"), 0);
+    EXPECT_TRUE(cli_said("abcd0000000000000000000000000000  host"));
+    pinti_copy_release(made.pool, copy.index, copy.generation);
     pint_table_close(made.table);
     pint_pool_leave(made.pool);
 }

@@ -40,7 +40,7 @@ TEST(Status, NamesNumbersAndTextsDiffer)
 
 TEST(Status, AnUnknownNumberSaysSo)
 {
-    const pint_status unknown[] = {3, 100, -16, -24, -60, -100, INT32_MIN, INT32_MAX};
+    const pint_status unknown[] = {3, 100, -16, -24, -59, -65, -79, -100, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < COUNT_OF(unknown); i++) {
         EXPECT_STREQ(pint_status_name(unknown[i]), "unknown status");
         EXPECT_STREQ(pint_status_text(unknown[i]), "unknown status");

@@ -5,10 +5,10 @@
 
 #include "tests/host/fixture.h"
 
-TEST(Layout, SignatureOfVersionOneIsStable)
+TEST(Layout, SignatureOfVersionTwoIsStable)
 {
-    EXPECT_EQ(PINTI_LAYOUT_VERSION, 1u);
-    EXPECT_EQ(pinti_layout_signature(), 0x6a5860d4u);
+    EXPECT_EQ(PINTI_LAYOUT_VERSION, 2u);
+    EXPECT_EQ(pinti_layout_signature(), 0xe019c50du);
 }
 
 TEST(Layout, MagicsReadAsTextInMemory)
@@ -22,13 +22,13 @@ TEST(Layout, MagicsReadAsTextInMemory)
 TEST(Layout, CatalogAreasAreWhereTheyAre)
 {
     static const uint64_t areas[] = {
-        PINTI_CAT_INDEX_OFF, PINTI_CAT_SESSIONS_OFF, PINTI_CAT_TABLES_OFF,
-        PINTI_CAT_JOBS_OFF,  PINTI_CAT_EXTENTS_OFF,  PINTI_CAT_USES_OFF,
-        PINTI_CAT_SLABS_OFF, PINTI_CAT_COLUMNS_OFF,  PINTI_CAT_BYTES};
-    static const uint64_t bytes[] = {PINTI_INDEX_SLOTS * 8ull,  PINTI_SESSIONS_MAX * 128ull,
-                                     PINTI_TABLES_MAX * 512ull, PINTI_JOBS_MAX * 512ull,
-                                     PINTI_EXTENTS_MAX * 32ull, PINTI_USES_MAX * 4ull,
-                                     PINTI_SLABS_MAX * 1ull,    PINTI_COLUMNS_MAX * 512ull};
+        PINTI_CAT_INDEX_OFF,   PINTI_CAT_SESSIONS_OFF, PINTI_CAT_TABLES_OFF, PINTI_CAT_JOBS_OFF,
+        PINTI_CAT_EXTENTS_OFF, PINTI_CAT_USES_OFF,     PINTI_CAT_SLABS_OFF,  PINTI_CAT_COLUMNS_OFF,
+        PINTI_CAT_COPIES_OFF,  PINTI_CAT_BYTES};
+    static const uint64_t bytes[] = {
+        PINTI_INDEX_SLOTS * 8ull, PINTI_SESSIONS_MAX * 128ull, PINTI_TABLES_MAX * 512ull,
+        PINTI_JOBS_MAX * 512ull,  PINTI_EXTENTS_MAX * 32ull,   PINTI_USES_MAX * 4ull,
+        PINTI_SLABS_MAX * 1ull,   PINTI_COLUMNS_MAX * 512ull,  PINTI_COPIES_MAX * 256ull};
     EXPECT_LE(sizeof(pinti_catalog_header), PINTI_CAT_INDEX_OFF);
     for (size_t i = 0; i < COUNT_OF(areas); i++) {
         EXPECT_EQ(areas[i] % PINTI_PAGE_BYTES, 0ull);
@@ -36,7 +36,7 @@ TEST(Layout, CatalogAreasAreWhereTheyAre)
     for (size_t i = 0; i < COUNT_OF(bytes); i++) {
         EXPECT_EQ(areas[i + 1] - areas[i], bytes[i]);
     }
-    EXPECT_EQ(PINTI_CAT_BYTES >> 20, 611ull);
+    EXPECT_EQ(PINTI_CAT_BYTES >> 20, 615ull);
 }
 
 TEST(Layout, CatalogAccessorsLeadToTheAreas)
@@ -50,6 +50,8 @@ TEST(Layout, CatalogAccessorsLeadToTheAreas)
     EXPECT_EQ((uintptr_t)pinti_cat_uses(base) - (uintptr_t)base, PINTI_CAT_USES_OFF);
     EXPECT_EQ((uintptr_t)pinti_cat_slabs(base) - (uintptr_t)base, PINTI_CAT_SLABS_OFF);
     EXPECT_EQ((uintptr_t)pinti_cat_columns(base) - (uintptr_t)base, PINTI_CAT_COLUMNS_OFF);
+    EXPECT_EQ((uintptr_t)pinti_cat_copies(base) - (uintptr_t)base, PINTI_CAT_COPIES_OFF);
+    EXPECT_EQ((uintptr_t)pinti_cat_devices(base) - (uintptr_t)base, PINTI_CAT_DEVICES_OFF);
 }
 
 TEST(Layout, SlotAreasFollowEachOtherInsideTheSlot)
@@ -59,7 +61,8 @@ TEST(Layout, SlotAreasFollowEachOtherInsideTheSlot)
     EXPECT_EQ(PINTI_SLOT_TABLES_OFF - PINTI_SLOT_INTENTS_OFF, PINTI_INTENTS * 8ull);
     EXPECT_EQ(PINTI_SLOT_JOBS_OFF - PINTI_SLOT_TABLES_OFF, PINTI_TABLES_MAX * 8ull);
     EXPECT_EQ(PINTI_SLOT_PINS_OFF - PINTI_SLOT_JOBS_OFF, PINTI_JOBS_MAX * 8ull);
-    EXPECT_LE(PINTI_SLOT_PINS_OFF + PINTI_SLABS_MAX / 8, PINTI_SLOT_BYTES);
+    EXPECT_EQ(PINTI_SLOT_COPIES_OFF - PINTI_SLOT_PINS_OFF, PINTI_SLABS_MAX / 8);
+    EXPECT_LE(PINTI_SLOT_COPIES_OFF + PINTI_COPIES_MAX * 8ull, PINTI_SLOT_BYTES);
     EXPECT_EQ(PINTI_SLOT_BYTES, 4ull << 20);
 }
 

@@ -221,9 +221,8 @@ TEST(Read, IsRefusedWhileOldBytesAreToBePutBackOrTheHostIsBehind)
     const pint_column *x = &s.columns[4];
     static const uint64_t words[][3] = {
         {PINTI_CHUNK_RESTORE, 0, PINTI_HOST_STALE},
-        {PINTI_CHUNK_CLEAN, 0, PINTI_HOST_STALE},
         {PINTI_CHUNK_CLEAN, 7, 0},
-        {7, 0, 0},
+        {PINTI_CHUNK_DEVICE_HELD, 7, PINTI_HOST_STALE | 2},
         {PINTI_CHUNK_JOB_HELD_TORN, 7, 1},
     };
     for (size_t i = 0; i < COUNT_OF(words); i++) {
@@ -231,6 +230,12 @@ TEST(Read, IsRefusedWhileOldBytesAreToBePutBackOrTheHostIsBehind)
                                                           (uint32_t)words[i][1], words[i][2]));
         EXPECT_STATUS(PINT_E_BUSY, pint_column_read(x, 0, 1, &out, NULL, &err), &err);
     }
+    pinti_store64_seq(word_of(x, 0),
+                      pinti_chunk_next(0, PINTI_CHUNK_CLEAN, 0, PINTI_HOST_STALE | 2 | 16));
+    EXPECT_STATUS(PINT_E_DEVICE_AHEAD, pint_column_read(x, 0, 1, &out, NULL, &err), &err);
+    EXPECT_TRUE(strstr(err.message, "device places 0, 3") != NULL);
+    pinti_store64_seq(word_of(x, 0), pinti_chunk_next(0, PINTI_CHUNK_DEVICE_HELD, 7, 4));
+    EXPECT_OK(pint_column_read(x, 0, 1, &out, NULL, &err), &err); /* the host is not written */
     pinti_store64_seq(word_of(x, 0), 0);
     EXPECT_OK(pint_column_read(x, 0, 1, &out, NULL, &err), &err);
     tear_down(&s);
@@ -343,7 +348,7 @@ TEST(ReadInPlace, DoesNotBeginWhereTheBytesAreNotGood)
     pinti_store64_seq(word, pinti_chunk_next(good, PINTI_CHUNK_RESTORE, 0, PINTI_HOST_STALE));
     EXPECT_STATUS(PINT_E_BUSY, pint_column_read_begin(x, 0, &stamp, &err), &err);
     pinti_store64_seq(word, good | PINTI_HOST_STALE);
-    EXPECT_LT(pint_column_read_begin(x, 0, &stamp, &err), 0);
+    EXPECT_STATUS(PINT_E_DEVICE_AHEAD, pint_column_read_begin(x, 0, &stamp, &err), &err);
     EXPECT_EQ(stamp, 5ull);
     pinti_store64_seq(word, good);
     EXPECT_OK(pint_column_read_begin(x, 0, &stamp, &err), &err);

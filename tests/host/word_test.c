@@ -77,7 +77,8 @@ TEST(ChunkWord, ExactlyTheFourHeldStatesAreHeld)
 {
     for (uint32_t state = 0; state < 8; state++) {
         const bool held = state == PINTI_CHUNK_HELD || state == PINTI_CHUNK_HELD_TORN ||
-                          state == PINTI_CHUNK_JOB_HELD || state == PINTI_CHUNK_JOB_HELD_TORN;
+                          state == PINTI_CHUNK_JOB_HELD || state == PINTI_CHUNK_JOB_HELD_TORN ||
+                          state == PINTI_CHUNK_DEVICE_HELD;
         EXPECT_EQ(pinti_chunk_is_held(state), held);
     }
 }

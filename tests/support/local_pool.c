@@ -9,13 +9,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "host/table.h"
-#include "host/word.h"
+#include "host/coherence.h"
+#include "host/wait.h"
 #include "ipc/service/catalog.h"
 
 #define DATA_BYTES   (256ull << 20)
 #define SYNC_BYTES   (32ull << 20)
-#define SESSIONS_MAX 64u
+#define COPY_BYTES   (1ull << 20) /* of sync, behind what the catalog shares out */
+#define SESSIONS_MAX 96u
 
 struct local_pool {
     void *catalog;
@@ -28,6 +29,8 @@ struct local_pool {
     pint_pool *sessions[SESSIONS_MAX]; /* by index */
     uint64_t next_session;
     uint64_t next_request;
+    uint32_t n_copies;
+    uint64_t copy_bytes; /* used */
 };
 
 static void must(bool ok, const char *what)
@@ -55,7 +58,7 @@ local_pool *local_pool_new(void)
     const uint64_t id[2] = {1, 2};
     pint_error err;
     local->catalog = shared(PINTI_CAT_BYTES);
-    local->sync = shared(SYNC_BYTES);
+    local->sync = shared(SYNC_BYTES + COPY_BYTES);
     local->data = shared(DATA_BYTES);
     local->bells = shared(PINTI_BELL_BYTES);
     pinti_cat_format(local->catalog, DATA_BYTES, SYNC_BYTES, DATA_BYTES, id);
@@ -80,7 +83,7 @@ void local_pool_free(local_pool *local)
     pinti_cat_free(local->cat);
     pinti_memory_free(local->memory);
     (void)munmap(local->catalog, PINTI_CAT_BYTES);
-    (void)munmap(local->sync, SYNC_BYTES);
+    (void)munmap(local->sync, SYNC_BYTES + COPY_BYTES);
     (void)munmap(local->data, DATA_BYTES);
     (void)munmap(local->bells, PINTI_BELL_BYTES);
     (void)pthread_mutex_destroy(&local->lock);
@@ -280,7 +283,7 @@ pint_pool *local_session_new(local_pool *local)
     pool->bells = local->bells;
     pool->slot = shared(PINTI_SLOT_BYTES);
     pool->data_bytes = DATA_BYTES;
-    pool->sync_bytes = SYNC_BYTES;
+    pool->sync_bytes = SYNC_BYTES + COPY_BYTES;
     pool->n_slabs = (uint32_t)(DATA_BYTES / PINTI_SLAB_BYTES);
     pool->writable = true;
     pool->ops = &local_ops;
@@ -472,4 +475,78 @@ pint_status local_table_freeze(pint_table *table)
         pinti_cat_freeze(local->cat, pinti_table_index(table), pinti_table_generation(table), NULL);
     (void)pthread_mutex_unlock(&local->lock);
     return status;
+}
+
+/* ---- device copies --------------------------------------------------------------------------- */
+
+uint32_t local_copy_new(local_pool *local, const pint_column *column, uint32_t device)
+{
+    const pinti_table_desc *table = column->table->desc;
+    const pinti_column_desc *desc = pinti_column_desc_of(column);
+    const uint64_t rows = table->rec->row_capacity;
+    (void)pthread_mutex_lock(&local->lock);
+    const uint32_t index = local->n_copies++;
+    pinti_copy_rec *rec = &pinti_cat_copies(local->catalog)[index];
+    must(index < PINTI_COPIES_MAX, "copies");
+    rec->id = index + 1;
+    rec->table = table->index;
+    rec->table_generation = table->generation;
+    rec->column = column->index;
+    rec->device = device;
+    rec->kind = 1;
+    rec->n_chunks = table->n_chunks;
+    rec->values_bytes = desc->row_bytes != 0 ? rows * desc->row_bytes : (rows + 7) / 8;
+    rec->validity_off = PINTI_NO_BUFFER;
+    rec->bytes = (rec->values_bytes + 255) / 256 * 256;
+    if (desc->validity != NULL) {
+        rec->validity_off = rec->bytes;
+        rec->validity_bytes = (rows + 7) / 8;
+        rec->bytes += rec->validity_bytes;
+    }
+    rec->sync_off = SYNC_BYTES + local->copy_bytes;
+    rec->sync_bytes = (sizeof(pinti_copy_sync) + rec->n_chunks * sizeof(pinti_copy_chunk) +
+                       PINTI_CACHE_LINE - 1) /
+                      PINTI_CACHE_LINE * PINTI_CACHE_LINE;
+    local->copy_bytes += rec->sync_bytes;
+    must(local->copy_bytes <= COPY_BYTES, "sync memory of copies");
+    pinti_store64_release(&rec->xgen_state, (uint64_t)LOCAL_COPY_GENERATION << 32 | PINTI_LIVE);
+    pinti_column_rec *columns = pinti_cat_columns(local->catalog);
+    pinti_store32_release(&columns[desc->rec - columns].xcopy[device], index + 1);
+    (void)pthread_mutex_unlock(&local->lock);
+    return index;
+}
+
+static const pinti_copy_rec *copy_at(const local_pool *local, uint32_t copy, pinti_a64 **out_words,
+                                     pinti_copy_sync **out_sync)
+{
+    const pinti_copy_rec *rec = &pinti_cat_copies(local->catalog)[copy];
+    const pinti_table_rec *table = &pinti_cat_tables(local->catalog)[rec->table];
+    const pinti_column_rec *column = pinti_cat_column(local->catalog, table, rec->column);
+    *out_words = (pinti_a64 *)(void *)(local->sync + column->words_off);
+    *out_sync = (pinti_copy_sync *)(void *)(local->sync + rec->sync_off);
+    return rec;
+}
+
+void local_copy_drop(local_pool *local, uint32_t copy)
+{
+    pinti_a64 *words;
+    pinti_copy_sync *sync;
+    const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
+    pinti_store64_seq(&pinti_cat_copies(local->catalog)[copy].xgen_state,
+                      (uint64_t)LOCAL_COPY_GENERATION << 32 | PINTI_DYING);
+    pinti_copy_forget((pinti_copy_chunk *)(void *)(sync + 1), words, rec->n_chunks, rec->device);
+    pinti_bell_ring_always(&local->bells[rec->table % PINTI_BELLS]);
+}
+
+bool local_copy_sweep(local_pool *local, uint32_t copy, uint32_t session)
+{
+    pinti_a64 *words;
+    pinti_copy_sync *sync;
+    const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
+    const bool has_changed = pinti_copy_sweep(sync, (pinti_copy_chunk *)(void *)(sync + 1), words,
+                                              rec->n_chunks, session);
+    if (has_changed) {
+        pinti_bell_ring_always(&local->bells[rec->table % PINTI_BELLS]);
+    }
+    return has_changed;
 }

@@ -45,6 +45,18 @@ pint_status local_table_drop(pint_pool *session, const char *name);
 pint_status local_table_rename(pint_pool *session, const char *name, const char *new_name);
 pint_status local_table_freeze(pint_table *table);
 
+/* A device copy of a column: a LIVE record and its sync block, no device memory. Returns its index;
+ * the generation is LOCAL_COPY_GENERATION. There may be several on a device: the column's record
+ * names the last one. */
+#define LOCAL_COPY_GENERATION 7u
+uint32_t local_copy_new(local_pool *local, const pint_column *column, uint32_t device);
+
+/* What the service does when a copy is dropped: DYING, then out of all words. */
+void local_copy_drop(local_pool *local, uint32_t copy);
+
+/* What it does when a session that had it open is dead for good. */
+bool local_copy_sweep(local_pool *local, uint32_t copy, uint32_t session);
+
 /* Free what is dropped and not referred to; returns how many records went. */
 uint32_t local_pool_reap(local_pool *local);
 uint64_t local_pool_used(local_pool *local);

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Device to host: chunks that are newest on the device, taken, copied on the device's own stream,
+ * waited for, and given back before anything else is waited for.
+ */
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "device/internal.h"
+#include "host/error.h"
+#include "host/job.h"
+#include "host/wait.h"
+#include "ipc/copies.h"
+
+#define BATCH_BYTES  (256ull << 20) /* taken at once: others wait for no more than this */
+#define BATCH_CHUNKS 4096u
+
+/* Chunks taken by one pass. */
+typedef struct batch {
+    uint32_t n;
+    uint32_t limit;
+    uint32_t chunks[BATCH_CHUNKS];
+    uint64_t words[BATCH_CHUNKS];
+} batch;
+
+/* What stands in the way of the first chunk that could not be taken. */
+typedef struct obstacle {
+    bool is_there;
+    uint32_t chunk;
+    enum pinti_coherence seen;
+} obstacle;
+
+int64_t pinti_time_left(int64_t start_ms, int64_t timeout_ms)
+{
+    if (timeout_ms < 0) {
+        return -1;
+    }
+    const int64_t left = timeout_ms - (pinti_now_ms() - start_ms);
+    return timeout_ms == 0 ? 0 : left > 0 ? left : 1; /* 0 would say: do not wait at all */
+}
+
+/* ---- taking ---------------------------------------------------------------------------------- */
+
+static bool is_written_by_us(pinti_import *import, uint32_t chunk)
+{
+    (void)pthread_mutex_lock(&import->lock);
+    const bool is_open = import->uses[chunk].writer == PINTI_WRITER_OPEN;
+    (void)pthread_mutex_unlock(&import->lock);
+    return is_open;
+}
+
+/* Take what is newest on the device, from *next on, until the batch is full. */
+static void take(pinti_import *import, uint32_t end, enum pinti_push_mode mode, uint32_t *next,
+                 batch *taken, obstacle *first)
+{
+    for (; *next < end && taken->n < taken->limit; (*next)++) {
+        pinti_taken one;
+        const enum pinti_coherence seen =
+            pinti_device_take(&import->desc, *next, PINTI_TAKE_TO_PUSH, &one);
+        if (seen == PINTI_COH_OK) {
+            taken->words[taken->n] = one.word;
+            taken->chunks[taken->n++] = *next;
+        } else if (seen != PINTI_COH_THERE && !first->is_there &&
+                   !(seen == PINTI_COH_TORN && mode == PINTI_PUSH_SKIP_TORN) &&
+                   !(seen == PINTI_COH_PUSH && mode == PINTI_PUSH_HERE)) {
+            *first = (obstacle){.is_there = true, .chunk = *next, .seen = seen};
+        }
+    }
+}
+
+/* Copy a batch and give it back. */
+static pint_status move(pinti_import *import, const batch *taken, uint64_t *bytes, pint_error *err)
+{
+    pinti_backend *backend = import->device->backend;
+    void *stream = NULL;
+    uint64_t moved = 0;
+    pint_status status = pinti_device_copy_stream(import->device, false, &stream, err);
+    if (status == PINT_OK) {
+        status = pinti_transfer(import, false, taken->chunks, taken->n, stream, &moved, err);
+        /* also after a failure: nothing that was enqueued may run on when the chunks are given back
+         */
+        const pint_status waited =
+            backend->ops->stream_wait(backend, stream, status == PINT_OK ? err : NULL);
+        status = status == PINT_OK ? waited : status;
+    }
+    for (uint32_t i = 0; i < taken->n; i++) {
+        if (status == PINT_OK) {
+            (void)pinti_push_commit(&import->desc, taken->chunks[i], taken->words[i]);
+        } else {
+            (void)pinti_push_cancel(&import->desc, taken->chunks[i], taken->words[i]);
+        }
+    }
+    *bytes += status == PINT_OK ? moved : 0;
+    return status;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+typedef struct look {
+    pinti_import *import;
+    uint32_t chunk;
+} look;
+
+/* Is the chunk free? */
+static bool is_free(void *context)
+{
+    const look *at = context;
+    const pinti_copy_desc *desc = &at->import->desc;
+    const uint64_t word = pinti_load64_seq(&desc->column->words[at->chunk]);
+    return !pinti_chunk_is_held(pinti_chunk_state(word)) &&
+           pinti_load64_seq(&desc->chunks[at->chunk].xcopier) == 0;
+}
+
+static pint_status wait_for(pinti_import *import, uint32_t chunk, int64_t timeout_ms,
+                            pint_error *err)
+{
+    look at = {import, chunk};
+    const pinti_table_desc *table = import->desc.table;
+    if (timeout_ms == 0) {
+        return pinti_fail(err, PINT_E_BUSY, 0, "to host: chunk %u of column '%s' is held", chunk,
+                          import->desc.column->name);
+    }
+    return pinti_wait(table->pool, table->bell, is_free, &at, timeout_ms, true, "to host", err);
+}
+
+/* Get an obstacle out of the way. PINT_OK: look again. */
+static pint_status clear(pinti_import *import, const obstacle *at, int64_t left_ms, pint_error *err)
+{
+    const char *name = import->desc.column->name;
+    switch (at->seen) {
+    case PINTI_COH_BUSY:
+        if (is_written_by_us(import, at->chunk)) {
+            return pinti_fail(err, PINT_E_BUSY, 0,
+                              "to host: chunk %u of column '%s' is in a write bracket of this "
+                              "process",
+                              at->chunk, name);
+        }
+        return wait_for(import, at->chunk, left_ms, err);
+    case PINTI_COH_PUSH:
+        return pinti_push_elsewhere(import, at->chunk, left_ms, err);
+    case PINTI_COH_RESTORE:
+        if (pinti_chunk_restore(import->table->desc, at->chunk)) {
+            return PINT_OK;
+        }
+        return wait_for(import, at->chunk, left_ms, err);
+    case PINTI_COH_TORN:
+        return pinti_fail(err, PINT_E_TORN, 0,
+                          "to host: chunk %u of column '%s' is torn: a writer died in it",
+                          at->chunk, name);
+    case PINTI_COH_GONE:
+    case PINTI_COH_LOST:
+    case PINTI_COH_OK:
+    case PINTI_COH_THERE:
+    case PINTI_COH_PULL:
+    case PINTI_COH_CHANGED:
+    case PINTI_COH_FROZEN:
+        break;
+    }
+    return pinti_fail(err, PINT_E_DEVICE_LOST, 0, "to host: the copy of column '%s' was dropped",
+                      name);
+}
+
+/* ---- push ------------------------------------------------------------------------------------ */
+
+static uint32_t batch_limit(const pinti_import *import)
+{
+    const pinti_column_desc *column = import->desc.column;
+    const uint64_t row_bytes = column->row_bytes != 0 ? column->row_bytes : 1;
+    const uint64_t n = BATCH_BYTES / (row_bytes << import->desc.table->chunk_shift);
+    return n == 0 ? 1 : n > BATCH_CHUNKS ? BATCH_CHUNKS : (uint32_t)n;
+}
+
+pint_status pinti_push(pinti_import *import, uint32_t first, uint32_t n, enum pinti_push_mode mode,
+                       int64_t timeout_ms, uint64_t *out_bytes, pint_error *err)
+{
+    const int64_t start_ms = pinti_now_ms();
+    const uint32_t end = first + n;
+    batch *taken = malloc(sizeof(*taken));
+    if (taken == NULL) {
+        return pinti_fail(err, PINT_E_NO_MEMORY, 0, "to host: no memory");
+    }
+    pint_status status = PINT_OK;
+    for (uint32_t next = first; status == PINT_OK && next < end;) {
+        obstacle at = {0};
+        taken->n = 0;
+        taken->limit = batch_limit(import);
+        take(import, end, mode, &next, taken, &at);
+        if (taken->n > 0) {
+            status = move(import, taken, out_bytes, err);
+        }
+        if (status == PINT_OK && at.is_there) {
+            next = at.chunk; /* those behind it that were taken are there by now */
+            status = clear(import, &at, pinti_time_left(start_ms, timeout_ms), err);
+        }
+    }
+    free(taken);
+    return status;
+}
+
+pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, int64_t timeout_ms,
+                                 pint_error *err)
+{
+    const pinti_copy_desc *desc = &import->desc;
+    const uint64_t places = pinti_chunk_places(pinti_load64_seq(&desc->column->words[chunk]));
+    for (uint32_t place = 0; place < PINTI_DEVICES_MAX; place++) {
+        if ((places & pinti_place_bit(place)) == 0) {
+            continue;
+        }
+        pint_device *device = pinti_device_of_place(desc->table->pool, place);
+        pinti_import *other = device != NULL ? pinti_import_of_column(device, desc->column) : NULL;
+        pint_status status = PINT_E_DEVICE_AHEAD;
+        if (other != NULL && other != import) {
+            uint64_t bytes = 0;
+            /* HERE: if it has moved on to a third device, the caller finds out */
+            status =
+                pinti_push(other, (uint32_t)chunk, 1, PINTI_PUSH_HERE, timeout_ms, &bytes, err);
+        } else {
+            (void)pinti_fail(err, PINT_E_DEVICE_AHEAD, 0,
+                             "chunk %" PRIu64
+                             " of column '%s' is newest on device '%s', where this "
+                             "process has not opened its copy",
+                             chunk, desc->column->name,
+                             pinti_cat_devices(desc->table->pool->catalog)[place].name);
+        }
+        if (other != NULL) {
+            pinti_import_drop(other);
+        }
+        pint_device_close(device);
+        return status;
+    }
+    return PINT_OK; /* it has moved on meanwhile: look again */
+}
+
+/* ---- public ---------------------------------------------------------------------------------- */
+
+pint_status pint_copy_to_host(pint_copy *copy, uint64_t first, uint64_t n_rows, int64_t timeout_ms,
+                              uint64_t *out_bytes, pint_error *err)
+{
+    pint_status status = pinti_copy_enter(copy, "to host", err);
+    if (status != PINT_OK) {
+        return status;
+    }
+    uint32_t first_chunk;
+    uint32_t n_chunks;
+    uint64_t bytes = 0;
+    status =
+        pinti_rows_to_chunks(copy->import, "to host", first, n_rows, &first_chunk, &n_chunks, err);
+    if (status == PINT_OK) {
+        status = pinti_push(copy->import, first_chunk, n_chunks, PINTI_PUSH_ALL, timeout_ms, &bytes,
+                            err);
+        (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
+    }
+    if (status == PINT_OK && out_bytes != NULL) {
+        *out_bytes = bytes;
+    }
+    return status;
+}
+
+pint_status pint_copy_own_host(pint_copy *copy, uint64_t first, uint64_t n_rows, int64_t timeout_ms,
+                               pint_error *err)
+{
+    const int64_t start_ms = pinti_now_ms();
+    pint_status status = pinti_copy_enter(copy, "own", err);
+    if (status == PINT_OK && (copy->access & PINT_WRITE) == 0) {
+        status = pinti_fail(err, PINT_E_PERMISSION, 0, "own: the copy was opened to read");
+    }
+    uint32_t first_chunk = 0;
+    uint32_t n_chunks = 0;
+    if (status == PINT_OK) {
+        status =
+            pinti_rows_to_chunks(copy->import, "own", first, n_rows, &first_chunk, &n_chunks, err);
+    }
+    pinti_import *import = status == PINT_OK ? copy->import : NULL;
+    for (uint32_t i = first_chunk; status == PINT_OK && i < first_chunk + n_chunks;) {
+        const enum pinti_coherence seen = pinti_own_host(&import->desc, i);
+        if (seen == PINTI_COH_OK) {
+            i++;
+            continue;
+        }
+        if (seen == PINTI_COH_FROZEN) {
+            return pinti_fail(err, PINT_E_FROZEN, 0, "own: the table is frozen");
+        }
+        const int64_t left_ms = pinti_time_left(start_ms, timeout_ms);
+        if (seen == PINTI_COH_PUSH) { /* all that are left at once */
+            uint64_t bytes = 0;
+            status = pinti_push(import, i, first_chunk + n_chunks - i, PINTI_PUSH_SKIP_TORN,
+                                left_ms, &bytes, err);
+            (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
+        } else {
+            const obstacle at = {.is_there = true, .chunk = i, .seen = seen};
+            status = clear(import, &at, left_ms, err);
+        }
+    }
+    return status;
+}

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The brackets of coherence.h, one chunk at a time. Every operation on a chunk of a copy starts by
+ * taking its copier word, so that there is one on each (copy, chunk); readers have bits beside it.
+ *
+ * DEVICE_HELD does not say on which device. The copier word does: it carries the seq of the chunk
+ * word it holds, which no other hold has. It is stored after the claim; before that it says CLAIM,
+ * and a claimer that is still there looks at the copy's record later than forget looked at it.
+ */
+
+#include "host/coherence.h"
+
+#include <inttypes.h>
+
+#include "host/claim.h"
+#include "host/error.h"
+
+/* ---- describing ------------------------------------------------------------------------------ */
+
+static bool fits(uint64_t off, uint64_t bytes, uint64_t room, uint64_t align)
+{
+    return off % align == 0 && off <= room && bytes <= room - off;
+}
+
+/* Buffers of the copy: room for every row the column has room for. */
+static bool buffers_can_be(const pinti_copy_rec *rec, const pinti_column_desc *column,
+                           uint64_t row_capacity)
+{
+    const uint64_t bits_bytes = (row_capacity + 7) / 8;
+    const uint64_t values_bytes =
+        column->row_bytes != 0 ? row_capacity * column->row_bytes : bits_bytes;
+    const bool has_validity = rec->validity_off != PINTI_NO_BUFFER;
+    return rec->values_bytes >= values_bytes &&
+           fits(rec->values_off, rec->values_bytes, rec->bytes, 256) &&
+           has_validity == (column->validity != NULL) &&
+           (!has_validity || (rec->validity_bytes >= bits_bytes &&
+                              fits(rec->validity_off, rec->validity_bytes, rec->bytes, 256)));
+}
+
+pint_status pinti_copy_describe(const pint_pool *pool, uint32_t index, uint32_t generation,
+                                const pint_column *column, pinti_copy_desc *out_copy,
+                                pint_error *err)
+{
+    const pinti_table_desc *table = column->table->desc;
+    const pinti_column_desc *desc = pinti_column_desc_of(column);
+    if (!pool->writable) {
+        return pinti_fail(err, PINT_E_PERMISSION, 0, "copy: the pool was joined read-only");
+    }
+    if (index >= PINTI_COPIES_MAX) {
+        return pinti_fail(err, PINT_E_CORRUPT, 0, "copy: index %u of %u", index, PINTI_COPIES_MAX);
+    }
+    const pinti_copy_rec *rec = &pinti_cat_copies(pool->catalog)[index];
+    /* acquire: the record is complete; pairs with the release store of its state */
+    const uint64_t gen_state = pinti_load64_acquire(&rec->xgen_state);
+    if (pinti_gen_of(gen_state) != generation || pinti_state_of(gen_state) == PINTI_FREE) {
+        return pinti_fail(err, PINT_E_DROPPED, 0, "copy: the one of column '%s' was dropped",
+                          desc->name);
+    }
+    const uint64_t chunks_bytes = (uint64_t)table->n_chunks * sizeof(pinti_copy_chunk);
+    if (rec->table != table->index || rec->table_generation != table->generation ||
+        rec->column != column->index || rec->device >= PINTI_DEVICES_MAX ||
+        rec->n_chunks != table->n_chunks || desc->type == PINT_TEXT ||
+        rec->sync_bytes < sizeof(pinti_copy_sync) + chunks_bytes ||
+        !fits(rec->sync_off, rec->sync_bytes, pool->sync_bytes, PINTI_CACHE_LINE) ||
+        !buffers_can_be(rec, desc, table->rec->row_capacity)) {
+        return pinti_fail(err, PINT_E_CORRUPT, 0, "copy: record %u of column '%s' cannot be", index,
+                          desc->name);
+    }
+    char *sync = pool->sync + rec->sync_off;
+    *out_copy = (pinti_copy_desc){
+        .table = table,
+        .column = desc,
+        .rec = rec,
+        .sync = (pinti_copy_sync *)(void *)sync,
+        .chunks = (pinti_copy_chunk *)(void *)(sync + sizeof(pinti_copy_sync)),
+        .n_chunks = table->n_chunks,
+        .device = rec->device,
+        .slot = PINTI_COPY_READERS,
+        .index = index,
+        .generation = generation,
+    };
+    return PINT_OK;
+}
+
+static uint32_t session_of(const pinti_copy_desc *copy)
+{
+    return copy->table->pool->session_index;
+}
+
+pint_status pinti_copy_slot_take(pinti_copy_desc *copy, pint_error *err)
+{
+    for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+        uint32_t nobody = 0;
+        /* seq, hence acquire: the last owner's bits are gone; pairs with pinti_copy_slot_give() and
+         * the sweep */
+        if (pinti_load32_relaxed(&copy->sync->xslots[i]) == 0 &&
+            pinti_cas32_seq(&copy->sync->xslots[i], &nobody, session_of(copy))) {
+            copy->slot = i;
+            return PINT_OK;
+        }
+    }
+    return pinti_fail(err, PINT_E_LIMIT, 0, "copy: %u sessions have the one of column '%s' open",
+                      PINTI_COPY_READERS, copy->column->name);
+}
+
+void pinti_copy_slot_give(pinti_copy_desc *copy)
+{
+    if (copy->slot < PINTI_COPY_READERS) {
+        /* release: our bits are cleared; pairs with pinti_copy_slot_take() */
+        pinti_store32_release(&copy->sync->xslots[copy->slot], 0);
+        copy->slot = PINTI_COPY_READERS;
+    }
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+static pinti_a64 *word_at(const pinti_copy_desc *copy, uint64_t chunk)
+{
+    return &copy->column->words[chunk];
+}
+
+static void ring(const pinti_copy_desc *copy)
+{
+    pinti_bell_ring(copy->table->bell);
+}
+
+/* Is the copy's record still the one that was opened? seq: after the caller's first change; pairs
+ * with the service, which stores DYING before pinti_copy_forget() reads copiers and words. */
+static bool is_there(const pinti_copy_desc *copy)
+{
+    const uint64_t gen_state = pinti_load64_seq(&copy->rec->xgen_state);
+    return pinti_gen_of(gen_state) == copy->generation && pinti_state_of(gen_state) == PINTI_LIVE;
+}
+
+static uint64_t own_bit(const pinti_copy_desc *copy)
+{
+    return copy->slot < PINTI_COPY_READERS ? 1ull << copy->slot : 0;
+}
+
+/* What the state of a word that is not held says to a caller who needs good bytes somewhere. OK: it
+ * is CLEAN, and places has the newest bytes. */
+static enum pinti_coherence look(uint64_t word, uint64_t *places)
+{
+    const uint32_t state = pinti_chunk_state(word);
+    *places = state == PINTI_CHUNK_CLEAN ? pinti_chunk_places(word) : 0;
+    if (state == PINTI_CHUNK_RESTORE) {
+        return PINTI_COH_RESTORE;
+    }
+    if (state == PINTI_CHUNK_TORN || (state == PINTI_CHUNK_CLEAN && *places == 0)) {
+        return PINTI_COH_TORN;
+    }
+    return state == PINTI_CHUNK_CLEAN && pinti_chunk_holder(word) == 0 ? PINTI_COH_OK
+                                                                       : PINTI_COH_BUSY;
+}
+
+static enum pinti_coherence look_to_pull(uint64_t word, uint64_t device_bit)
+{
+    uint64_t places;
+    const enum pinti_coherence seen = look(word, &places);
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    return (places & device_bit) != 0         ? PINTI_COH_THERE
+           : (places & PINTI_PLACE_HOST) == 0 ? PINTI_COH_PUSH
+                                              : PINTI_COH_OK;
+}
+
+static enum pinti_coherence look_to_push(uint64_t word, uint64_t device_bit)
+{
+    uint64_t places;
+    const enum pinti_coherence seen = look(word, &places);
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    return (places & PINTI_PLACE_HOST) != 0 ? PINTI_COH_THERE
+           : (places & device_bit) == 0     ? PINTI_COH_PUSH
+                                            : PINTI_COH_OK;
+}
+
+static enum pinti_coherence look_to_read(uint64_t word, uint64_t device_bit)
+{
+    uint64_t places;
+    const enum pinti_coherence seen = look(word, &places);
+    return seen == PINTI_COH_OK && (places & device_bit) == 0 ? PINTI_COH_PULL : seen;
+}
+
+static enum pinti_coherence look_to_hold(uint64_t word, uint64_t device_bit,
+                                         enum pinti_device_use use)
+{
+    enum pinti_coherence seen;
+    switch (use) {
+    case PINTI_TAKE_TO_PUSH:
+        return look_to_push(word, device_bit);
+    case PINTI_TAKE_TO_CHANGE:
+        seen = look_to_pull(word, device_bit);
+        return seen == PINTI_COH_THERE ? PINTI_COH_OK : seen;
+    case PINTI_TAKE_TO_REPLACE:
+        seen = look_to_pull(word, device_bit);
+        return seen == PINTI_COH_RESTORE || seen == PINTI_COH_BUSY ? seen : PINTI_COH_OK;
+    case PINTI_TAKE_TO_PULL:
+    default:
+        return look_to_pull(word, device_bit);
+    }
+}
+
+/* ---- copier words ---------------------------------------------------------------------------- */
+
+static bool copier_take(const pinti_copy_desc *copy, uint64_t chunk, enum pinti_copier_kind kind)
+{
+    uint64_t nobody = 0;
+    /* seq: before the look at chunk word and record; acquire: what the last one did on the device
+     * is done; pairs with copier_give() and the sweep */
+    return pinti_cas64_seq(&copy->chunks[chunk].xcopier, &nobody,
+                           pinti_copier(session_of(copy), kind, 0));
+}
+
+/* Give it back if it is still as given: a session that is swept has lost it. */
+static void copier_give(const pinti_copy_desc *copy, uint64_t chunk, enum pinti_copier_kind kind,
+                        uint64_t claimed)
+{
+    uint64_t mine = pinti_copier(session_of(copy), kind, claimed);
+    (void)pinti_cas64_seq(&copy->chunks[chunk].xcopier, &mine, 0);
+    ring(copy);
+}
+
+/* ---- holds ----------------------------------------------------------------------------------- */
+
+/* End the hold: of the places that are left in the mask keep some, add some. Only the service takes
+ * devices out meanwhile. False: not held as claimed. */
+static bool hold_end(pinti_a64 *at, uint64_t claimed, uint64_t keep, uint64_t add)
+{
+    uint64_t now = pinti_load64_acquire(at);
+    while (pinti_chunk_is_same_hold(now, claimed) &&
+           pinti_chunk_state(now) == PINTI_CHUNK_DEVICE_HELD) {
+        const uint64_t places = (pinti_chunk_places(now) & keep) | add;
+        /* seq, hence release: what the holder did comes before; pairs with the acquire loads of
+         * whoever finds the place in the mask */
+        if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, places))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* End a push or a write: first the word, then the copier. */
+static enum pinti_coherence operation_end(pinti_copy_desc *copy, uint64_t chunk, uint64_t claimed,
+                                          enum pinti_copier_kind kind, uint64_t keep, uint64_t add)
+{
+    const bool is_held = pinti_chunk_holder(claimed) == session_of(copy) &&
+                         hold_end(word_at(copy, chunk), claimed, keep, add);
+    copier_give(copy, chunk, kind, claimed);
+    return is_held ? PINTI_COH_OK : PINTI_COH_LOST;
+}
+
+static enum pinti_copier_kind kind_of(enum pinti_device_use use)
+{
+    return use == PINTI_TAKE_TO_PUSH ? PINTI_COPIER_PUSH : PINTI_COPIER_WRITE;
+}
+
+/* Claim the word, the copier being ours. */
+static enum pinti_coherence hold_begin(pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use, pinti_taken *taken)
+{
+    const uint64_t device = pinti_place_bit(copy->device);
+    pinti_a64 *at = word_at(copy, chunk);
+    uint64_t now = pinti_load64_acquire(at);
+    for (;;) {
+        const enum pinti_coherence seen = look_to_hold(now, device, use);
+        if (seen != PINTI_COH_OK) {
+            return seen;
+        }
+        const uint64_t places =
+            pinti_chunk_state(now) == PINTI_CHUNK_CLEAN ? pinti_chunk_places(now) : 0;
+        /* a push writes to the host, which is not in the mask; all others to d */
+        const uint64_t left = use == PINTI_TAKE_TO_PUSH ? places : places & ~device;
+        const uint64_t claimed = pinti_chunk_next(now, PINTI_CHUNK_DEVICE_HELD, session_of(copy),
+                                                  left ^ PINTI_HOST_STALE);
+        /* seq: before the looks at the record, the freeze and the readers; acquire: bytes committed
+         * before are visible; pairs with the ends of holds */
+        if (pinti_cas64_seq(at, &now, claimed)) {
+            *taken = (pinti_taken){claimed, use, (places & device) != 0};
+            /* seq: before the look at the record. From here on forget knows that it is our hold. */
+            pinti_store64_seq(&copy->chunks[chunk].xcopier,
+                              pinti_copier(session_of(copy), kind_of(use), claimed));
+            return PINTI_COH_OK;
+        }
+    }
+}
+
+/* Readers that are in the way: a pull changes what this session's own readers read, too; a push
+ * changes nothing on the device. */
+static uint64_t readers_against(const pinti_copy_desc *copy, uint64_t chunk,
+                                enum pinti_device_use use)
+{
+    const uint64_t readers = pinti_load64_seq(&copy->chunks[chunk].xreaders);
+    return use == PINTI_TAKE_TO_PUSH   ? 0
+           : use == PINTI_TAKE_TO_PULL ? readers
+                                       : readers & ~own_bit(copy);
+}
+
+enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use, pinti_taken *out_taken)
+{
+    /* A look without taking anything, so that waiters do not wake each other for ever. */
+    enum pinti_coherence seen =
+        look_to_hold(pinti_load64_seq(word_at(copy, chunk)), pinti_place_bit(copy->device), use);
+    if (seen == PINTI_COH_OK && readers_against(copy, chunk, use) != 0) {
+        seen = PINTI_COH_BUSY;
+    }
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    /* Also keeps a pull without a hold away, which may run though the word has moved on. */
+    if (!copier_take(copy, chunk, PINTI_COPIER_CLAIM)) {
+        return PINTI_COH_BUSY;
+    }
+    pinti_taken taken;
+    seen = hold_begin(copy, chunk, use, &taken);
+    if (seen != PINTI_COH_OK) {
+        copier_give(copy, chunk, PINTI_COPIER_CLAIM, 0);
+        return seen;
+    }
+    const bool is_change = use == PINTI_TAKE_TO_CHANGE || use == PINTI_TAKE_TO_REPLACE;
+    if (!is_there(copy)) {
+        seen = PINTI_COH_GONE;
+        taken.had_device = false; /* forget takes d out of the mask, before this or after it */
+    } else if (is_change && pinti_table_is_frozen_after_claim(copy->table->rec)) {
+        seen = PINTI_COH_FROZEN;
+    } else if (readers_against(copy, chunk, use) != 0) {
+        /* seq: after the claim. A reader that sets its bit after this look finds the word held. */
+        seen = PINTI_COH_BUSY;
+    }
+    if (seen != PINTI_COH_OK) {
+        (void)pinti_device_give_back(copy, chunk, &taken);
+        return seen;
+    }
+    *out_taken = taken;
+    return PINTI_COH_OK;
+}
+
+enum pinti_coherence pinti_device_give_back(pinti_copy_desc *copy, uint64_t chunk,
+                                            const pinti_taken *taken)
+{
+    const bool is_push = taken->use == PINTI_TAKE_TO_PUSH; /* its mask has d, or not any more */
+    return operation_end(copy, chunk, taken->word, kind_of(taken->use), ~0ull,
+                         taken->had_device && !is_push ? pinti_place_bit(copy->device) : 0);
+}
+
+enum pinti_coherence pinti_device_pulled(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
+{
+    return operation_end(copy, chunk, word, PINTI_COPIER_WRITE, ~0ull,
+                         pinti_place_bit(copy->device));
+}
+
+enum pinti_coherence pinti_device_write_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
+{
+    return operation_end(copy, chunk, word, PINTI_COPIER_WRITE, 0, pinti_place_bit(copy->device));
+}
+
+enum pinti_coherence pinti_device_write_cancel(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
+{
+    return operation_end(copy, chunk, word, PINTI_COPIER_WRITE, ~0ull, 0);
+}
+
+enum pinti_coherence pinti_push_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
+{
+    return operation_end(copy, chunk, word, PINTI_COPIER_PUSH, ~0ull, PINTI_PLACE_HOST);
+}
+
+enum pinti_coherence pinti_push_cancel(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
+{
+    return operation_end(copy, chunk, word, PINTI_COPIER_PUSH, ~0ull, 0);
+}
+
+/* ---- pull without a hold: host to device
+ * -------------------------------------------------------------------- */
+
+enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uint64_t *word)
+{
+    const uint64_t device = pinti_place_bit(copy->device);
+    pinti_copy_chunk *at = &copy->chunks[chunk];
+    /* A look without taking anything, so that waiters do not wake each other for ever. */
+    enum pinti_coherence seen = look_to_pull(pinti_load64_seq(word_at(copy, chunk)), device);
+    if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
+        seen = PINTI_COH_BUSY;
+    }
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    if (!copier_take(copy, chunk, PINTI_COPIER_PULL)) {
+        return PINTI_COH_BUSY;
+    }
+    /* acquire: the host's bytes are visible. Then the readers: one that sets its bit after this
+     * look finds a word without d. */
+    *word = pinti_load64_seq(word_at(copy, chunk));
+    seen = look_to_pull(*word, device);
+    if (seen == PINTI_COH_OK && !is_there(copy)) {
+        seen = PINTI_COH_GONE;
+    }
+    if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
+        seen = PINTI_COH_BUSY;
+    }
+    if (seen != PINTI_COH_OK) {
+        copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
+    }
+    return seen;
+}
+
+enum pinti_coherence pinti_pull_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
+{
+    const uint64_t device = pinti_place_bit(copy->device);
+    pinti_a64 *at = word_at(copy, chunk);
+    enum pinti_coherence result = PINTI_COH_CHANGED;
+    uint64_t now = pinti_load64_acquire(at);
+    /* With the same seq only other pulls have committed: bits were added. */
+    while (pinti_chunk_seq(now) == pinti_chunk_seq(word) &&
+           look_to_pull(now, device) == PINTI_COH_OK) {
+        /* seq, hence release: the copy comes before. Its loads of the host's bytes, too: a writer's
+         * claim comes after this swap in the order of the word, and so do its stores. */
+        if (pinti_cas64_seq(at, &now, now | device)) {
+            result = PINTI_COH_OK;
+            break;
+        }
+    }
+    copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
+    return result;
+}
+
+void pinti_pull_cancel(pinti_copy_desc *copy, uint64_t chunk)
+{
+    copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
+}
+
+/* ---- reading on the device ------------------------------------------------------------------- */
+
+/* Returns whether it was set before. */
+static bool reader_set(pinti_a64 *readers, uint64_t bit)
+{
+    uint64_t now = pinti_load64_acquire(readers);
+    /* seq: before the look at the chunk word */
+    while (!pinti_cas64_seq(readers, &now, now | bit)) {
+    }
+    return (now & bit) != 0;
+}
+
+static void reader_clear(pinti_a64 *readers, uint64_t bit)
+{
+    uint64_t now = pinti_load64_acquire(readers);
+    /* seq, hence release: our reading comes before; pairs with the looks of pullers and writers.
+     * And before the look at the bell. */
+    while (!pinti_cas64_seq(readers, &now, now & ~bit)) {
+    }
+}
+
+enum pinti_coherence pinti_device_read_begin(pinti_copy_desc *copy, uint64_t chunk)
+{
+    const uint64_t device = pinti_place_bit(copy->device);
+    pinti_a64 *at = word_at(copy, chunk);
+    pinti_a64 *readers = &copy->chunks[chunk].xreaders;
+    enum pinti_coherence seen = look_to_read(pinti_load64_seq(at), device);
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    const bool was_set = reader_set(readers, own_bit(copy));
+    /* seq: after the bit; acquire: the bytes on the device are visible; pairs with the commits */
+    seen = look_to_read(pinti_load64_seq(at), device);
+    /* The bit of the mask was this copy's if the copy is there after the mask was read. */
+    if (seen == PINTI_COH_OK && !is_there(copy)) {
+        seen = PINTI_COH_GONE;
+    }
+    if (seen != PINTI_COH_OK && !was_set) {
+        reader_clear(readers, own_bit(copy));
+        ring(copy);
+    }
+    return seen;
+}
+
+void pinti_device_read_join(pinti_copy_desc *copy, uint64_t chunk)
+{
+    (void)reader_set(&copy->chunks[chunk].xreaders, own_bit(copy));
+}
+
+void pinti_device_read_end(pinti_copy_desc *copy, uint64_t chunk)
+{
+    reader_clear(&copy->chunks[chunk].xreaders, own_bit(copy));
+    ring(copy);
+}
+
+/* ---- the host alone -------------------------------------------------------------------------- */
+
+enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk)
+{
+    pinti_a64 *at = word_at(copy, chunk);
+    if (pinti_table_is_frozen_after_claim(copy->table->rec)) {
+        return PINTI_COH_FROZEN;
+    }
+    uint64_t now = pinti_load64_acquire(at);
+    for (;;) {
+        uint64_t places;
+        const enum pinti_coherence seen = look(now, &places);
+        if (seen != PINTI_COH_OK) {
+            return seen;
+        }
+        if ((places & PINTI_PLACE_HOST) == 0) {
+            return PINTI_COH_PUSH;
+        }
+        /* seq, hence acquire: what a push brought is visible. seq moves on in any case: a pull that
+         * runs must not commit what the caller is about to store. */
+        if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, PINTI_PLACE_HOST))) {
+            ring(copy);
+            return PINTI_COH_OK;
+        }
+    }
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The service's side of the brokers. What is asked for is a record of the catalog (BUILDING); what
+ * a broker answers about anything else is from before a restart of the service: given back.
+ */
+
+#include "ipc/service/broker.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host/error.h"
+#include "host/word.h"
+#include "ipc/service/copies.h"
+#include "ipc/service/keeper.h"
+#include "ipc/service/log.h"
+#include "ipc/wire.h"
+#include "pintable/device.h"
+
+#define NONE UINT32_MAX
+
+static pinti_copy_rec *record(const pinti_service *service, uint32_t copy)
+{
+    return &pinti_cat_copies(service->catalog)[copy];
+}
+
+static bool is_cuda(const pinti_service *service, uint32_t device)
+{
+    return pinti_cat_devices(service->catalog)[device].is_cuda != 0;
+}
+
+void pinti_brokers_init(pinti_service *service)
+{
+    for (uint32_t i = 0; i < PINTI_DEVICES_MAX; i++) {
+        service->brokers[i] = (pinti_broker){.source = {.kind = PINTI_SOURCE_BROKER},
+                                             .device = i,
+                                             .fd = -1,
+                                             .pidfd = -1,
+                                             .asked_copy = NONE};
+    }
+}
+
+int pinti_broker_pid(const pinti_service *service, uint32_t device)
+{
+    return service->brokers[device].fd >= 0 ? (int)service->brokers[device].pid : 0;
+}
+
+/* ---- its end --------------------------------------------------------------------------------- */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        (void)close(*fd);
+        *fd = -1;
+    }
+}
+
+/* Kill it, if it lives, and wait for its end if it is our child. */
+static void reap(pinti_broker *broker)
+{
+    if (broker->pidfd >= 0) {
+        (void)pinti_pidfd_kill(broker->pidfd, SIGKILL);
+    } else if (broker->is_child) {
+        (void)kill(broker->pid, SIGKILL);
+    }
+    /* Without a pidfd, one that an earlier incarnation started ends when its socket does. */
+    while (broker->is_child && waitpid(broker->pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    close_fd(&broker->pidfd);
+    broker->is_child = false;
+    broker->pid = 0;
+}
+
+/* What it was working on fails, and copies that live in it are gone. */
+static void end(pinti_service *service, pinti_broker *broker, const char *why)
+{
+    const uint64_t serial = broker->serial;
+    const uint32_t asked = broker->asked_copy;
+    const uint64_t asked_id = broker->asked_id;
+    if (broker->fd < 0) {
+        return;
+    }
+    pinti_log("broker of device %u (pid %d): %s", broker->device, (int)broker->pid, why);
+    pinti_service_unwatch(service, broker->fd);
+    close_fd(&broker->fd);
+    reap(broker);
+    broker->serial = 0;
+    broker->asked_copy = NONE;
+    if (is_cuda(service, broker->device)) {
+        (void)pinti_keeper_send_forget_kept(service->base, PINTI_KEPT_BROKER, serial);
+        pinti_copies_broker_died(service, broker->device, serial);
+    }
+    if (asked != NONE) {
+        char text[128];
+        (void)snprintf(text, sizeof(text), "the broker of the device: %s", why);
+        pinti_copies_failed(service, asked, asked_id, PINT_E_DEVICE, text);
+    }
+    pinti_brokers_wake(service);
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+/* The oldest copy of the device that waits for memory. */
+static uint32_t next_copy(const pinti_service *service, uint32_t device)
+{
+    uint32_t best = NONE;
+    const uint32_t n = pinti_cat_n_copies(service->cat);
+    for (uint32_t i = 0; i < n; i++) {
+        const pinti_copy_rec *rec = record(service, i);
+        if (pinti_state_of(pinti_load64_relaxed(&rec->xgen_state)) == PINTI_BUILDING &&
+            rec->device == device && (best == NONE || rec->id < record(service, best)->id)) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+static pint_status start(pinti_service *service, pinti_broker *broker, pint_error *err)
+{
+    pinti_catalog_header *header = service->catalog;
+    pint_status status =
+        pinti_broker_spawn(service, broker->device, &broker->fd, &broker->pid, err);
+    if (status != PINT_OK) {
+        return status;
+    }
+    broker->is_child = true;
+    broker->pidfd = pinti_pidfd_open(broker->pid);
+    broker->serial = ++header->next_copy_id;
+    if (!pinti_service_watch(service, broker->fd, EPOLLIN, &broker->source)) {
+        status = pinti_fail(err, PINT_E_DEVICE, errno, "broker: epoll");
+    } else if (is_cuda(service, broker->device)) {
+        const pinti_kept kept = {.kind = PINTI_KEPT_BROKER,
+                                 .id = broker->serial,
+                                 .device = broker->device,
+                                 .pid = broker->pid,
+                                 .fds = {broker->fd, broker->pidfd}};
+        if (!pinti_keeper_send_keep(service->base, &kept)) {
+            status = pinti_fail(err, PINT_E_LIMIT, 0,
+                                "broker: the keeper does not take descriptors now");
+        }
+    }
+    if (status != PINT_OK) {
+        end(service, broker, "not started");
+    }
+    return status;
+}
+
+/* Ask for the memory of a copy. */
+static void ask(pinti_service *service, pinti_broker *broker, uint32_t copy)
+{
+    const pinti_copy_rec *rec = record(service, copy);
+    pint_error err = {.status = PINT_OK};
+    char text[128];
+    const uint64_t id = rec->id;
+    if (broker->fd < 0) {
+        const pint_status status = start(service, broker, &err);
+        if (status != PINT_OK) {
+            pinti_copies_failed(service, copy, id, status, err.message);
+            return;
+        }
+    }
+    const size_t bytes = pinti_broker_ask(text, sizeof(text), rec->bytes, rec->kind, id);
+    broker->asked_copy = copy;
+    broker->asked_id = id;
+    broker->due_ms = pinti_clock_ms() + service->base->options.broker_ms;
+    pinti_service_at(service, PINTI_TIMER_BROKER, broker->due_ms);
+    const int rc = pinti_wire_send(broker->fd, text, bytes, NULL, 0, true);
+    if (rc != 0) {
+        end(service, broker, rc == PINTI_WIRE_CLOSED ? "it has ended" : "it does not read");
+    }
+}
+
+void pinti_brokers_wake(pinti_service *service)
+{
+    pinti_service_in(service, PINTI_TIMER_BROKER, 0);
+}
+
+void pinti_brokers_due(pinti_service *service)
+{
+    const uint64_t now_ms = pinti_clock_ms();
+    pinti_copies_answer(service);
+    for (uint32_t i = 0; i < PINTI_DEVICES_MAX; i++) {
+        pinti_broker *broker = &service->brokers[i];
+        if (broker->asked_copy != NONE && broker->due_ms <= now_ms) {
+            end(service, broker, "it did not answer in time");
+        }
+        if (broker->asked_copy == NONE) {
+            const uint32_t copy = next_copy(service, i);
+            if (copy != NONE) {
+                ask(service, broker, copy);
+            }
+        }
+        if (broker->asked_copy != NONE) {
+            pinti_service_at(service, PINTI_TIMER_BROKER, broker->due_ms);
+        } else if (next_copy(service, i) != NONE) {
+            pinti_brokers_wake(service); /* it could not be asked, that copy has failed: the next */
+        }
+    }
+}
+
+void pinti_broker_free(pinti_service *service, uint32_t device, uint64_t serial, uint64_t id)
+{
+    pinti_broker *broker = &service->brokers[device];
+    char text[64];
+    if (broker->fd < 0 || (serial != 0 && serial != broker->serial)) {
+        return; /* the memory went with it */
+    }
+    const int n = snprintf(text, sizeof(text), "{\"free\":%" PRIu64 "}", id);
+    const int rc = pinti_wire_send(broker->fd, text, (size_t)n, NULL, 0, true);
+    if (rc != 0 && rc != PINTI_WIRE_CLOSED) { /* an end is seen as an event */
+        end(service, broker, "it does not read");
+    }
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+/* A memfd that is shorter than it is said to be would end its readers by SIGBUS. */
+static bool is_good_fd(const pinti_service *service, const pinti_copy_rec *rec, int fd)
+{
+    struct stat st;
+    return is_cuda(service, rec->device) ||
+           (fstat(fd, &st) == 0 && st.st_size >= 0 && (uint64_t)st.st_size >= rec->bytes);
+}
+
+/* The answer we wait for. False: it makes no sense. *fd is taken when it is -1 afterwards. */
+static bool take_answer(pinti_service *service, pinti_broker *broker,
+                        const pinti_broker_reply *reply, int *fd)
+{
+    const uint32_t copy = broker->asked_copy;
+    const pinti_copy_rec *rec = record(service, copy);
+    const bool is_ipc = rec->kind == PINT_COPY_IPC;
+    if (rec->id != broker->asked_id) {
+        broker->asked_copy = NONE; /* dropped, and its index taken by another, meanwhile */
+        pinti_brokers_wake(service);
+        return true;
+    }
+    if (reply->status == PINT_OK && (reply->has_ipc != is_ipc || (*fd >= 0) == is_ipc ||
+                                     (!is_ipc && !is_good_fd(service, rec, *fd)))) {
+        return false;
+    }
+    if (reply->status != PINT_OK && *fd >= 0) {
+        return false;
+    }
+    broker->asked_copy = NONE;
+    if (reply->status == PINT_OK) {
+        pinti_copies_made(service, copy, reply->id, *fd, is_ipc ? reply->ipc : NULL,
+                          broker->serial);
+        *fd = -1;
+    } else {
+        pinti_copies_failed(service, copy, reply->id, reply->status, reply->text);
+    }
+    pinti_brokers_wake(service);
+    return true;
+}
+
+void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
+{
+    size_t bytes = 0;
+    int fd = -1;
+    unsigned n_fds = 0;
+    if (broker->fd < 0) {
+        return;
+    }
+    const int rc = pinti_wire_recv(broker->fd, service->buffer, &bytes, &fd, 1, &n_fds, true);
+    if (rc == PINTI_WIRE_WOULD_BLOCK) {
+        return;
+    }
+    if (rc != 0) {
+        end(service, broker, rc == PINTI_WIRE_CLOSED ? "it has ended" : "it sent a bad packet");
+        return;
+    }
+    pinti_broker_reply reply;
+    fd = n_fds > 0 ? fd : -1;
+    bool good = pinti_broker_parse(service->buffer, bytes, &reply) == PINT_OK;
+    if (good && broker->asked_copy != NONE && reply.id == broker->asked_id) {
+        good = take_answer(service, broker, &reply, &fd);
+    } else if (good && reply.status == PINT_OK && reply.has_ipc) {
+        pinti_broker_free(service, broker->device, 0, reply.id); /* nobody waits for it any more */
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    if (!good) {
+        end(service, broker, "it sent what is no answer");
+    }
+}
+
+/* ---- from one incarnation to the next -------------------------------------------------------- */
+
+void pinti_broker_restore(pinti_service *service, const pinti_kept *kept)
+{
+    int fds[PINTI_KEPT_FDS] = {kept->fds[0], kept->fds[1]};
+    pinti_broker *broker = &service->brokers[kept->device % PINTI_DEVICES_MAX];
+    if (!pinti_cat_has_device(service->cat, kept->device) || broker->fd >= 0 || fds[0] < 0 ||
+        !pinti_service_watch(service, fds[0], EPOLLIN, &broker->source)) {
+        (void)pinti_keeper_send_forget_kept(service->base, PINTI_KEPT_BROKER, kept->id);
+        close_fd(&fds[0]);
+        close_fd(&fds[1]);
+        return;
+    }
+    broker->fd = fds[0];
+    broker->pidfd = fds[1];
+    broker->pid = kept->pid;
+    broker->serial = kept->id;
+}
+
+bool pinti_brokers_hand_over(pinti_service *service)
+{
+    bool good = true;
+    for (uint32_t i = 0; i < PINTI_DEVICES_MAX && good; i++) {
+        const pinti_broker *broker = &service->brokers[i];
+        const pinti_kept kept = {.kind = PINTI_KEPT_BROKER,
+                                 .id = broker->serial,
+                                 .device = i,
+                                 .pid = broker->pid,
+                                 .fds = {broker->fd, broker->pidfd}};
+        good = broker->fd < 0 || !is_cuda(service, i) || pinti_base_keep(service->base, &kept);
+    }
+    return good;
+}
+
+void pinti_brokers_stop(pinti_service *service, bool forked)
+{
+    for (uint32_t i = 0; i < PINTI_DEVICES_MAX; i++) {
+        pinti_broker *broker = &service->brokers[i];
+        if (broker->fd >= 0 && !forked) {
+            /* A program ends when nobody holds the other end: the keeper, if there is to be another
+             * service. */
+            if (!is_cuda(service, i)) {
+                reap(broker);
+            }
+            close_fd(&broker->fd);
+            close_fd(&broker->pidfd);
+        }
+        broker->fd = -1;
+        broker->pidfd = -1;
+    }
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What only a GPU and its driver can confirm, through the public API. Skipped, with the reason,
+ * where there is none. The same program runs on the fake driver too, which shows that the test is
+ * right.
+ */
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "device/cuda_driver.h"
+#include "tests/ipc/live.h"
+
+#define ROWS  (3u << 20)
+#define BYTES ((uint64_t)ROWS * sizeof(double))
+#define RW    (PINT_READ | PINT_WRITE)
+
+typedef struct gpu {
+    pint_pool *pool;
+    pint_table *table;
+    pint_column x;
+    pint_device *device;
+    pint_device_info info;
+    pint_copy *copy;
+    void *stream;
+} gpu;
+
+/* NULL: there is a GPU. Else why not. */
+static const char *open_gpu(gpu *g)
+{
+    static pint_error why;
+    *g = (gpu){.info = PINT_DEVICE_INFO_INIT};
+    live_set_up();
+    EXPECT_OK(live_join(ct_tmpdir(), 0, &g->pool), &live_err);
+    const pint_status status = pint_device_open(g->pool, "cuda:0", &g->device, &why);
+    if (status == PINT_E_NO_DEVICE) {
+        pint_pool_leave(g->pool);
+        live_stop();
+        return why.message;
+    }
+    EXPECT_OK(status, &why);
+    EXPECT_OK(pint_device_get_info(g->device, &g->info, &live_err), &live_err);
+    EXPECT_OK(live_create(g->pool, "t", ROWS, &g->table), &live_err);
+    EXPECT_OK(pint_table_column(g->table, "x", &g->x, &live_err), &live_err);
+    EXPECT_OK(pint_table_publish(g->table, 0, &live_err), &live_err);
+    EXPECT_OK(pint_stream_create(g->device, &g->stream, &live_err), &live_err);
+    return NULL;
+}
+
+static void close_gpu(gpu *g)
+{
+    pint_stream_destroy(g->device, g->stream);
+    pint_copy_close(g->copy);
+    pint_device_close(g->device);
+    pint_table_close(g->table);
+    pint_pool_leave(g->pool);
+}
+
+/* A "kernel" without a compiler: every byte of x on the device. */
+static void fill_on_gpu(gpu *g, unsigned char value)
+{
+    pinti_cu_context context = NULL;
+    ASSERT_OK(pint_device_begin(g->copy, 0, PINT_ALL_ROWS, RW, g->stream, 10000, &live_err),
+              &live_err);
+    ASSERT_EQ(pinti_cuda.primary_ctx_retain(&context, 0), PINTI_CU_SUCCESS);
+    ASSERT_EQ(pinti_cuda.ctx_push_current(context), PINTI_CU_SUCCESS);
+    EXPECT_EQ(pinti_cuda.memset_d8_async(pint_copy_values(g->copy), value, BYTES, g->stream),
+              PINTI_CU_SUCCESS);
+    EXPECT_EQ(pinti_cuda.ctx_pop_current(&context), PINTI_CU_SUCCESS);
+    EXPECT_EQ(pinti_cuda.primary_ctx_release(0), PINTI_CU_SUCCESS);
+    ASSERT_OK(pint_device_end(g->copy, 0, PINT_ALL_ROWS, RW, g->stream, &live_err), &live_err);
+    ASSERT_OK(pint_stream_wait(g->device, g->stream, &live_err), &live_err);
+    ASSERT_TRUE(ct_eventually(pint_copy_places(g->copy, 0) == 2, 10000));
+}
+
+static bool is_filled(const gpu *g, unsigned char value)
+{
+    const unsigned char *at = g->x.values;
+    for (uint64_t i = 0; i < BYTES; i++) {
+        if (at[i] != value) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static pid_t broker_pid(void)
+{
+    cJSON *result = NULL;
+    EXPECT_OK(live_ask(ct_tmpdir(), "stat", NULL, &result), &live_err);
+    const cJSON *device = cJSON_GetArrayItem(cJSON_GetObjectItem(result, "devices"), 0);
+    const double pid = cJSON_GetNumberValue(cJSON_GetObjectItem(device, "broker_pid"));
+    cJSON_Delete(result);
+    return (pid_t)pid;
+}
+
+/* Opens the other process's copy, and brings what is newest there to the host by its own mapping.
+ */
+PROC(gpu_other)
+{
+    gpu g = {0};
+    uint64_t bytes = 0;
+    CT_REQUIRE(argc == 2 && live_join(argv[1], PINT_JOIN_NO_START, &g.pool) == PINT_OK);
+    CT_REQUIRE(pint_table_open(g.pool, "t", PINT_WRITE, &g.table, &live_err) == PINT_OK);
+    CT_REQUIRE(pint_table_column(g.table, "x", &g.x, &live_err) == PINT_OK);
+    CT_REQUIRE(pint_device_open(g.pool, "cuda:0", &g.device, &live_err) == PINT_OK);
+    CT_REQUIRE(pint_stream_create(g.device, &g.stream, &live_err) == PINT_OK);
+    CT_REQUIRE(pint_copy_open(g.device, &g.x, 0, PINT_WRITE, &g.copy, &live_err) == PINT_OK);
+    CT_REQUIRE(pint_copy_to_host(g.copy, 0, PINT_ALL_ROWS, 20000, &bytes, &live_err) == PINT_OK);
+    CT_REQUIRE(bytes == BYTES && is_filled(&g, 0x41));
+    close_gpu(&g);
+    return 0;
+}
+
+static void share(uint32_t kind)
+{
+    gpu g;
+    const char *why = open_gpu(&g);
+    if (why != NULL) {
+        SKIP(why);
+    }
+    const bool can = kind == PINT_COPY_VMM ? g.info.can_vmm != 0 : g.info.can_ipc != 0;
+    if (can) {
+        ASSERT_OK(pint_copy_open(g.device, &g.x, kind, PINT_WRITE, &g.copy, &live_err), &live_err);
+        ASSERT_NO_FATAL(fill_on_gpu(&g, 0x41));
+        EXPECT_TRUE(is_filled(&g, 0)); /* not on the host yet */
+        const pid_t other = ct_spawn("gpu_other", (const char *const[]){ct_tmpdir(), NULL});
+        EXPECT_EQ(ct_wait(other), 0);
+        EXPECT_TRUE(is_filled(&g, 0x41));
+    }
+    close_gpu(&g);
+    live_stop();
+    if (!can) {
+        SKIP("this GPU does not share memory in this way");
+    }
+}
+
+TEST(Gpu, AnotherProcessSeesTheSameMemoryByDescriptor, .timeout_s = 120)
+{
+    share(PINT_COPY_VMM);
+}
+
+TEST(Gpu, AnotherProcessSeesTheSameMemoryByHandle, .timeout_s = 120)
+{
+    share(PINT_COPY_IPC);
+}
+
+TEST(Gpu, MemoryByDescriptorOutlivesItsBroker, .timeout_s = 120)
+{
+    gpu g;
+    const char *why = open_gpu(&g);
+    if (why != NULL) {
+        SKIP(why);
+    }
+    if (g.info.can_vmm != 0) {
+        ASSERT_OK(pint_copy_open(g.device, &g.x, PINT_COPY_VMM, PINT_WRITE, &g.copy, &live_err),
+                  &live_err);
+        ASSERT_NO_FATAL(fill_on_gpu(&g, 0x41));
+        const pid_t pid = broker_pid();
+        ASSERT_GT(pid, 1);
+        ASSERT_EQ(kill(pid, SIGKILL), 0);
+        ASSERT_TRUE(ct_eventually(broker_pid() != pid, 10000));
+        const pid_t late = ct_spawn("gpu_other", (const char *const[]){ct_tmpdir(), NULL});
+        EXPECT_EQ(ct_wait(late), 0);
+        EXPECT_TRUE(is_filled(&g, 0x41));
+    }
+    close_gpu(&g);
+    live_stop();
+}
+
+TEST(Gpu, ForkedChildIsToldSo, .timeout_s = 60)
+{
+    gpu g;
+    int status = 0;
+    const char *why = open_gpu(&g);
+    if (why != NULL) {
+        SKIP(why);
+    }
+    const pid_t pid = fork();
+    if (pid == 0) {
+        pint_error err;
+        _exit(pint_stream_wait(g.device, g.stream, &err) == PINT_E_FORKED ? 0 : 1);
+    }
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0);
+    close_gpu(&g);
+    live_stop();
+}
