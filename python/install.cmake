@@ -12,15 +12,18 @@ if(DEFINED SKBUILD)
   set_target_properties(pintable PROPERTIES
     VERSION ${PROJECT_VERSION_MAJOR}
     INSTALL_RPATH "$ORIGIN")
-  set_target_properties(pintabled pintable_cli PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+  set_target_properties(pintabled pintable_cli pintable_broker PROPERTIES
+    INSTALL_RPATH "$ORIGIN/../lib")
   set_target_properties(pint_python PROPERTIES INSTALL_RPATH "$ORIGIN/lib")
   install(TARGETS pint_python LIBRARY DESTINATION . ${wheel})
   install(TARGETS pintable LIBRARY DESTINATION lib NAMELINK_SKIP ${wheel})
-  # The library and `pintable` both look for the service in the folder bin beside their own.
-  install(TARGETS pintabled pintable_cli RUNTIME DESTINATION bin ${wheel})
+  # The library and `pintable` both look for the service in the folder bin beside their own, and the
+  # service for its broker beside itself.
+  install(TARGETS pintabled pintable_cli pintable_broker RUNTIME DESTINATION bin ${wheel})
   list(TRANSFORM PINT_PUBLIC_HEADERS PREPEND ${PROJECT_SOURCE_DIR}/include/pintable/
     OUTPUT_VARIABLE headers)
-  install(FILES ${headers} ${PROJECT_BINARY_DIR}/include/pintable/version.h
+  install(FILES ${headers} ${PROJECT_SOURCE_DIR}/include/pintable/device.cuh
+    ${PROJECT_BINARY_DIR}/include/pintable/version.h
     DESTINATION include/pintable ${wheel})
 
   # What -lpintable finds: a linker script in place of the usual symbolic link.

@@ -98,9 +98,13 @@ run_pytest() {
     shift 2
     passed=0 failed=0 skipped=0
     rm -f "$junit"
-    # The tests see the packaged library and service, and a service of their own.
+    # The tests see the packaged library and service, and a service of their own; those of GPUs run
+    # on the fake driver where the C tests have built it.
+    local fake=$PWD/build/dev/tests/fakecuda/libcuda.so.1
+    [[ -e $fake ]] || fake=""
     env -u PINTABLED -u PINTABLE_ADDRESS -u PYTHONPATH PYTHONDONTWRITEBYTECODE=1 \
-        "$dir/bin/python" -P -m pytest -q --continue-on-collection-errors \
+        ${fake:+FAKECUDA_LIBRARY="$fake"} \
+        "$dir/bin/python" -P -m pytest -q --continue-on-collection-errors --reruns 1 \
         --junit-xml="$junit" "$@" || rc=$?
     if [[ -s $junit ]] && counts=$(pytest_counts "$junit"); then
         read -r passed failed skipped <<<"$counts"
@@ -226,7 +230,7 @@ version_legs=(
     'no-pandas|numpy'
     'bare|'
 )
-leg_tools=(pytest pytest-timeout)
+leg_tools=(pytest pytest-rerunfailures pytest-timeout)
 leg_extras=(cloudpickle joblib tqdm)
 
 # Other interpreters >= 3.11: "NAME PATH", one of each minor version.

@@ -63,6 +63,7 @@ static PyObject *at_exit(PyObject *module, PyObject *unused)
     (void)unused;
     native_state *state = PyModule_GetState(module);
     state->is_exiting = 1;
+    native_device_memory_exit();
     Py_RETURN_NONE;
 }
 
@@ -127,6 +128,8 @@ static const struct constant constants[] = {
     {"NANOSECOND", PINT_NANOSECOND},
     {"UNINITIALISED", PINT_UNINITIALISED},
     {"KEPT", PINT_KEPT},
+    {"COPY_VMM", PINT_COPY_VMM},
+    {"COPY_IPC", PINT_COPY_IPC},
     {"NAME_BYTES_MAX", PINT_NAME_BYTES_MAX},
     {"ZONE_BYTES_MAX", PINT_ZONE_BYTES_MAX},
     {"METADATA_BYTES_MAX", PINT_METADATA_BYTES_MAX},
@@ -181,7 +184,14 @@ static int add_types(PyObject *module, native_state *state)
                    add_type(module, native_column_type(module), &state->column_type) == 0 &&
                    add_type(module, native_buffer_type(module), &state->buffer_type) == 0 &&
                    add_type(module, native_lease_type(module), &state->lease_type) == 0 &&
-                   add_type(module, native_job_type(module), &state->job_type) == 0
+                   add_type(module, native_job_type(module), &state->job_type) == 0 &&
+                   add_type(module, native_device_type(module), &state->device_type) == 0 &&
+                   add_type(module, native_device_copy_type(module), &state->device_copy_type) ==
+                       0 &&
+                   add_type(module, native_device_bracket_type(module),
+                            &state->device_bracket_type) == 0 &&
+                   add_type(module, native_device_memory_type(module),
+                            &state->device_memory_type) == 0
                ? 0
                : -1;
 }
@@ -241,6 +251,10 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->buffer_type);
     Py_VISIT(state->lease_type);
     Py_VISIT(state->job_type);
+    Py_VISIT(state->device_type);
+    Py_VISIT(state->device_copy_type);
+    Py_VISIT(state->device_bracket_type);
+    Py_VISIT(state->device_memory_type);
     Py_VISIT(state->errors);
     Py_VISIT(state->default_error);
     return 0;
@@ -258,6 +272,10 @@ static int clear(PyObject *module)
     Py_CLEAR(state->buffer_type);
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->job_type);
+    Py_CLEAR(state->device_type);
+    Py_CLEAR(state->device_copy_type);
+    Py_CLEAR(state->device_bracket_type);
+    Py_CLEAR(state->device_memory_type);
     Py_CLEAR(state->errors);
     Py_CLEAR(state->default_error);
     return 0;

@@ -8,7 +8,9 @@
  * one file serves every later version. Only what the public headers offer is used.
  *
  *   Pool <- Table <- Column          an arrow is a strong reference
- *             ^---- Buffer, Lease, Job
+ *    ^        ^---- Buffer, Lease, Job
+ *    |
+ *    +-- Device <- DeviceCopy <- DeviceBracket, DeviceMemory
  *
  * No object refers to one that could refer back, so there are no cycles and no type takes part in
  * garbage collection.
@@ -29,6 +31,8 @@ typedef struct native_column native_column;
 typedef struct native_buffer native_buffer;
 typedef struct native_lease native_lease;
 typedef struct native_job native_job;
+typedef struct native_device native_device;
+typedef struct native_device_copy native_device_copy;
 
 /* Of the module; reached from any object through its type. */
 typedef struct native_state {
@@ -38,6 +42,10 @@ typedef struct native_state {
     PyTypeObject *buffer_type;
     PyTypeObject *lease_type;
     PyTypeObject *job_type;
+    PyTypeObject *device_type;
+    PyTypeObject *device_copy_type;
+    PyTypeObject *device_bracket_type;
+    PyTypeObject *device_memory_type;
     PyObject *errors;        /* dict: status -> exception class; NULL before _set_errors() */
     PyObject *default_error; /* for statuses not in it */
     native_pool *pools;      /* every Pool alive, for the fork handler; borrowed */
@@ -72,6 +80,24 @@ struct native_job {
     PyObject *name;
     Py_ssize_t n_calls; /* calls and leases that use the handle */
     int is_closed;
+};
+
+struct native_device {
+    PyObject_HEAD native_pool *pool;
+    pint_device *handle;
+    Py_ssize_t n_calls; /* calls, streams and copies that use the handle */
+    int is_closed;
+    int is_cuda;
+};
+
+struct native_device_copy {
+    PyObject_HEAD native_device *device; /* one of its n_calls is ours while handle is not NULL */
+    pint_copy *handle;
+    Py_ssize_t n_uses; /* calls, open brackets, memories */
+    uint64_t values_bytes;
+    uint64_t validity_bytes; /* 0: not nullable */
+    int is_closed;
+    int is_writable;
 };
 
 /* module.c */
@@ -169,6 +195,23 @@ PyTypeObject *native_job_type(PyObject *module);
 PyObject *native_table_job(PyObject *self, PyObject *args, PyObject *kwargs);
 pint_job *native_job_begin(native_job *job); /* NULL and raised when closed */
 void native_job_end(native_job *job);
+
+/* device.c */
+PyTypeObject *native_device_type(PyObject *module);
+pint_device *native_device_begin(native_device *device); /* NULL and raised when closed; counted */
+void native_device_end(native_device *device);
+
+/* device_copy.c */
+PyTypeObject *native_device_copy_type(PyObject *module);
+PyTypeObject *native_device_bracket_type(PyObject *module);
+PyObject *native_device_open_copy(PyObject *self, PyObject *args, PyObject *kwargs);
+pint_copy *native_device_copy_begin(native_device_copy *copy); /* NULL and raised when closed */
+void native_device_copy_end(native_device_copy *copy);
+
+/* device_memory.c */
+PyTypeObject *native_device_memory_type(PyObject *module);
+PyObject *native_device_copy_memory(PyObject *self, PyObject *args, PyObject *kwargs);
+void native_device_memory_exit(void); /* the interpreter ends: see there */
 
 /* Docstrings and casts of method tables. A method's C type depends on its flags; the void (*)(void)
  * between keeps the compiler from taking the cast for a mistake. */

@@ -24,6 +24,10 @@ from ._errors import (
     Changed,
     CopyWarning,
     Corrupt,
+    DeviceAhead,
+    DeviceError,
+    DeviceFailed,
+    DeviceLost,
     Dropped,
     Error,
     Exists,
@@ -33,8 +37,10 @@ from ._errors import (
     Invalid,
     LeaseLost,
     MapError,
+    NoDevice,
     NoService,
     NotFound,
+    OutOfDeviceMemory,
     OutOfMemory,
     OutOfRange,
     PermissionDenied,
@@ -63,6 +69,9 @@ __version__: str = _native.version
 
 # Found on first use: these modules are large or need packages that need not be installed.
 _LAZY = {
+    "Device": "_device",
+    "DeviceArray": "_device_array",
+    "DeviceColumn": "_device",
     "Job": "_job",
     "is_shared": "_shared",
     "temporary": "_temporary",
@@ -72,19 +81,22 @@ _LAZY = {
 }
 
 if _TYPE_CHECKING:
+    from ._device import Device, DeviceColumn
+    from ._device_array import DeviceArray
     from ._job import Job
     from ._paths import get_include, get_library_dir, get_service_path
     from ._shared import is_shared
     from ._temporary import temporary
 
 __all__ = [
-    "Again", "Busy", "Changed", "Column", "CopyWarning", "Corrupt", "Dropped", "Error", "Exists",
-    "Forked", "Frozen", "Interrupted", "Invalid", "Job", "LeaseLost", "MapError", "NoService",
-    "NotFound", "OutOfMemory", "OutOfRange", "Part", "PermissionDenied", "ProtocolError",
-    "QuotaExceeded", "ServiceGone", "Slice", "StalePool", "SystemFailed", "Table", "Timeout",
-    "TooMany", "TooManyFiles", "Torn", "TypeMismatch", "Unsupported", "VersionMismatch",
-    "WrongState", "create", "drop", "from_pandas", "get_include", "get_library_dir",
-    "get_service_path", "is_shared", "list_tables", "open", "rename",
+    "Again", "Busy", "Changed", "Column", "CopyWarning", "Corrupt", "Device", "DeviceAhead",
+    "DeviceArray", "DeviceColumn", "DeviceError", "DeviceFailed", "DeviceLost", "Dropped", "Error",
+    "Exists", "Forked", "Frozen", "Interrupted", "Invalid", "Job", "LeaseLost", "MapError",
+    "NoDevice", "NoService", "NotFound", "OutOfDeviceMemory", "OutOfMemory", "OutOfRange", "Part",
+    "PermissionDenied", "ProtocolError", "QuotaExceeded", "ServiceGone", "Slice", "StalePool",
+    "SystemFailed", "Table", "Timeout", "TooMany", "TooManyFiles", "Torn", "TypeMismatch",
+    "Unsupported", "VersionMismatch", "WrongState", "create", "drop", "from_pandas", "get_include",
+    "get_library_dir", "get_service_path", "is_shared", "list_tables", "open", "rename",
     "temporary",
 ]  # fmt: skip
 

@@ -2,12 +2,19 @@
 # The public names, those found on first use too; their types are in the modules themselves.
 
 from ._column import Column as Column
+from ._device import Device as Device
+from ._device import DeviceColumn as DeviceColumn
+from ._device_array import DeviceArray as DeviceArray
 from ._errors import (
     Again as Again,
     Busy as Busy,
     Changed as Changed,
     CopyWarning as CopyWarning,
     Corrupt as Corrupt,
+    DeviceAhead as DeviceAhead,
+    DeviceError as DeviceError,
+    DeviceFailed as DeviceFailed,
+    DeviceLost as DeviceLost,
     Dropped as Dropped,
     Error as Error,
     Exists as Exists,
@@ -17,8 +24,10 @@ from ._errors import (
     Invalid as Invalid,
     LeaseLost as LeaseLost,
     MapError as MapError,
+    NoDevice as NoDevice,
     NoService as NoService,
     NotFound as NotFound,
+    OutOfDeviceMemory as OutOfDeviceMemory,
     OutOfMemory as OutOfMemory,
     OutOfRange as OutOfRange,
     PermissionDenied as PermissionDenied,
@@ -55,12 +64,14 @@ from ._temporary import temporary as temporary
 __version__: str
 
 __all__ = [
-    "Again", "Busy", "Changed", "Column", "CopyWarning", "Corrupt", "Dropped", "Error",
-    "Exists", "Forked", "Frozen", "Interrupted", "Invalid", "Job", "LeaseLost", "MapError",
-    "NoService", "NotFound", "OutOfMemory", "OutOfRange", "Part", "PermissionDenied",
-    "ProtocolError", "QuotaExceeded", "ServiceGone", "Slice", "StalePool", "SystemFailed",
-    "Table", "Timeout", "TooMany", "TooManyFiles", "Torn", "TypeMismatch", "Unsupported",
-    "VersionMismatch", "WrongState", "create", "drop", "from_pandas", "get_include",
-    "get_library_dir", "get_service_path", "is_shared", "list_tables", "open", "rename",
+    "Again", "Busy", "Changed", "Column", "CopyWarning", "Corrupt", "Device", "DeviceAhead",
+    "DeviceArray", "DeviceColumn", "DeviceError", "DeviceFailed", "DeviceLost", "Dropped",
+    "Error", "Exists", "Forked", "Frozen", "Interrupted", "Invalid", "Job", "LeaseLost",
+    "MapError", "NoDevice", "NoService", "NotFound", "OutOfDeviceMemory", "OutOfMemory",
+    "OutOfRange", "Part", "PermissionDenied", "ProtocolError", "QuotaExceeded", "ServiceGone",
+    "Slice", "StalePool", "SystemFailed", "Table", "Timeout", "TooMany", "TooManyFiles",
+    "Torn", "TypeMismatch", "Unsupported", "VersionMismatch", "WrongState", "create", "drop",
+    "from_pandas", "get_include", "get_library_dir", "get_service_path", "is_shared",
+    "list_tables", "open", "rename",
     "temporary",
 ]  # fmt: skip

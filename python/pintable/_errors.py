@@ -188,6 +188,40 @@ class StalePool(ServiceGone):
     status, name = -44, "E_STALE"
 
 
+class DeviceError(Error):
+    """A device, its driver or a device copy; one of the classes below."""
+
+
+class NoDevice(DeviceError, LookupError):
+    """No such device, or no driver that can use it."""
+
+    status, name = -60, "E_NO_DEVICE"
+
+
+class DeviceFailed(DeviceError):
+    """The device's driver refused or failed a call; says which."""
+
+    status, name = -61, "E_DEVICE"
+
+
+class OutOfDeviceMemory(DeviceError, MemoryError):
+    """The device is out of memory."""
+
+    status, name = -62, "E_DEVICE_MEMORY"
+
+
+class DeviceAhead(DeviceError):
+    """The newest data are on a device and cannot be brought to the host from here."""
+
+    status, name = -63, "E_DEVICE_AHEAD"
+
+
+class DeviceLost(DeviceError):
+    """The device, its context or the device copy is lost; what the host has is not."""
+
+    status, name = -64, "E_DEVICE_LOST"
+
+
 class SystemFailed(Error, OSError):  # type: ignore[misc]  # errno is an int
     """A system call failed; see `.errno`."""
 
@@ -228,7 +262,8 @@ _CLASSES: tuple[type[Error], ...] = (
     Invalid, OutOfRange, NotFound, Exists, PermissionDenied, TypeMismatch, Busy, Timeout, Changed,
     Frozen, Unsupported, OutOfMemory, QuotaExceeded, WrongState, TooMany, Interrupted, Torn,
     Dropped, Corrupt, LeaseLost, ServiceGone, ProtocolError, VersionMismatch, NoService, StalePool,
-    SystemFailed, Forked, TooManyFiles, Again,
+    NoDevice, DeviceFailed, OutOfDeviceMemory, DeviceAhead, DeviceLost, SystemFailed, Forked,
+    TooManyFiles, Again,
 )  # fmt: skip
 _NAMES: dict[int, str] = {cls.status: cls.name for cls in _CLASSES}
 

@@ -28,6 +28,7 @@ from ._types import Spec
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ._device import Device
     from ._job import Job
 
 
@@ -43,13 +44,14 @@ class Table(Rows):
     Threads: any number may use one table.
     """
 
-    __slots__ = ("_fields", "_memo", "_native")
+    __slots__ = ("_devices", "_fields", "_memo", "_native")
 
     def __init__(self, native: Any) -> None:
         self._native = native
         self._fields: dict[str, Field] = {}
         # Of the pandas bridge: what it has parsed of the metadata, which never change.
         self._memo: dict[Any, Any] = {}
+        self._devices: dict[str, Any] = {}  # what is open on a device, by name
 
     @property
     def _table(self) -> Table:  # type: ignore[override]
@@ -326,6 +328,26 @@ class Table(Rows):
         if not native.writable:
             raise PermissionDenied(f'table {native.name!r} was opened to read: open it with "r+"')
 
+    # ---- devices
+
+    def device(self, device: str | bytes) -> Device:
+        """The device copies of its columns on a device. See docs/python-device.md.
+
+        Opened once for a table; closes with the table.
+
+        Parameters
+        ----------
+        device : str or bytes
+            "host" (works everywhere), "cuda:0" (as this process numbers its GPUs), "cuda:" and a
+            UUID, "GPU-" and a UUID, or the 16 bytes of a UUID.
+
+        Raises NoDevice, DeviceFailed, Forked (a GPU in a process that was forked from one that used
+        it).
+        """
+        from . import _device
+
+        return _device.device_of(self, device)
+
     # ---- share the work
 
     def lease(
@@ -495,6 +517,9 @@ class Table(Rows):
         for field in fields.values():
             field.forget()
         self._memo.clear()
+        devices, self._devices = self._devices, {}
+        for device in devices.values():
+            device.close()
         self._native.close()
 
     def __enter__(self) -> Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ import pytest
 from child import PrivateService, private_service
 
 import pintable
+
+# A shell that starts this in the background leaves SIGINT ignored, also for what we start; with a
+# handler here they begin with the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Socket paths are limited to 107 bytes: not in pytest's own long folders.
 _FOLDER = tempfile.mkdtemp(prefix="pt-", dir="/tmp")

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brackets on device copies, and the streams they are on.
+
+A bracket holds rows of one column or several from the begin of its block to the end; the native
+part of it, which gives the rows back if the block is never left, is `_native.DeviceBracket`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._device_array import DeviceArray, canonical, layout
+from ._errors import DeviceLost, Error, Invalid, TypeMismatch, WrongState
+from ._rows import RowsLike, span
+from ._types import Spec
+
+if TYPE_CHECKING:
+    from ._device import Device, DeviceColumn, _Opened
+
+_ACCESS = {"r": _native.READ, "w": _native.WRITE, "rw": _native.READ | _native.WRITE}
+
+
+class Stream:
+    """A stream of ours, made by `Device.stream`: work on it runs in order.
+
+    `ptr` is its number, on a GPU a CUstream: `cupy.cuda.ExternalStream(s.ptr)`,
+    `torch.cuda.ExternalStream(s.ptr)`. Destroyed when forgotten, after its work.
+    """
+
+    __slots__ = ("__weakref__", "_device", "ptr")
+
+    def __init__(self, device: Any) -> None:
+        self._device: Any = None
+        self.ptr: int = device.stream_create()
+        self._device = device
+
+    def wait(self) -> None:
+        """Wait for all work enqueued so far. Raises DeviceFailed if it failed."""
+        self._device.stream_wait(self.ptr)
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.ptr
+
+    def __del__(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            device.stream_destroy(self.ptr)
+
+
+def stream_number(stream: Any) -> int:
+    """The number of a stream: an int, torch's or CuPy's object, or one with __cuda_stream__."""
+    if isinstance(stream, Stream):
+        return stream.ptr
+    for name in ("cuda_stream", "ptr"):
+        found = getattr(stream, name, None)
+        if found is not None:
+            return operator.index(found)
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is not None:
+        return operator.index((protocol() if callable(protocol) else protocol)[1])
+    try:
+        number = operator.index(stream)
+    except TypeError:
+        raise TypeMismatch(
+            f"a stream is a number or has cuda_stream, ptr or __cuda_stream__, not {stream!r}"
+        ) from None
+    if number < 0:
+        raise Invalid(f"stream {number}: numbers of streams are not negative")
+    return number
+
+
+class Bracket:
+    """Context manager of `DeviceColumn.begin` and `Device.begin`; entered once."""
+
+    __slots__ = (
+        "_access", "_arrays", "_chosen", "_device", "_first", "_foreign", "_held", "_keep", "_n",
+        "_single", "_stream", "_timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        device: Device,
+        chosen: list[DeviceColumn],
+        rows: RowsLike,
+        access: str,
+        stream: Any,
+        timeout: float | None,
+        *,
+        single: bool,
+    ) -> None:
+        if access not in _ACCESS:
+            raise Invalid(f'access must be "r", "w" or "rw", not {access!r}')
+        table = device._table
+        first, n = span(rows, table.rows)
+        if access == "w":
+            end, size = first + n, table.chunk_rows
+            if first % size or (end % size and end != table.rows):
+                raise Invalid(
+                    f'access "w" rewrites whole chunks of {size} rows: rows {first} to {end} are '
+                    'not; use "rw"'
+                )
+        self._access = _ACCESS["rw" if access == "w" and len(chosen) > 1 else access]
+        self._chosen = sorted(chosen, key=lambda column: column._field.native.index)
+        self._device, self._first, self._n, self._timeout = device, first, n, timeout
+        self._keep = stream  # its object, for as long as the bracket
+        self._stream = None if stream is None else stream_number(stream)
+        self._single = single
+        self._held: list[tuple[Any, Any]] = []  # (copy, bracket)
+        self._foreign: set[int] = set()  # streams of consumers
+        self._arrays: dict[str, DeviceArray] | None = None
+
+    @property
+    def _writes(self) -> bool:
+        return bool(self._access & _native.WRITE)
+
+    def __enter__(self) -> Any:
+        if self._arrays is not None:
+            raise WrongState("a bracket is entered once: begin another")
+        self._arrays = {}
+        opened = self._device._opened
+        if self._writes:
+            self._device._table._check_writable()
+        if self._stream is None:
+            self._keep = opened.stream()
+            self._stream = stream_number(self._keep)
+        try:
+            for column in self._chosen:
+                copy = self._take(opened, column)
+                self._arrays[column._name] = self._array(opened, copy, column._field.spec)
+            if not opened.native.is_cuda:
+                opened.native.stream_wait(self._stream)  # the block runs here, not on the stream
+        except BaseException:
+            self._untake(opened)
+            raise
+        return self._arrays[self._chosen[0]._name] if self._single else dict(self._arrays)
+
+    def _take(self, opened: _Opened, column: DeviceColumn) -> Any:
+        """Take the rows of a column. A copy that was dropped by another is opened again, once."""
+        was_open = (column._name, self._writes) in opened.copies
+        while True:
+            copy = column._copy(self._writes)
+            try:
+                if self._n:
+                    bracket = copy.begin(
+                        self._first, self._n, self._access, self._stream, self._timeout
+                    )
+                    self._held.append((copy, bracket))
+                return copy
+            except DeviceLost:
+                if not was_open:
+                    raise
+                was_open = False
+                opened.forget(column._name)
+
+    def _array(self, opened: _Opened, copy: Any, spec: Spec) -> DeviceArray:
+        begin, shape, typestr = layout(spec, self._first, self._n)
+        n_bytes = int(typestr[2:])
+        for size in shape:
+            n_bytes *= size
+        read_only = not self._writes
+        memory = copy.memory(begin, n_bytes, read_only=read_only)
+        validity = None
+        if spec.nullable:
+            first_byte = self._first // 8
+            end_byte = (self._first + self._n + 7) // 8 if self._n else first_byte
+            validity = copy.memory(
+                first_byte, end_byte - first_byte, validity=True, read_only=read_only
+            )
+        return DeviceArray(
+            opened.native, memory, validity, spec, self._first, self._n, self._stream or 0,
+            opened.ordinal, self._consumed_on,
+        )  # fmt: skip
+
+    def _consumed_on(self, stream: int) -> None:
+        """A consumer works on another stream: it starts behind ours, and we end behind it."""
+        ours = self._stream or 0
+        if stream != canonical(ours):
+            self._device._opened.native.stream_wait(ours)
+            self._foreign.add(stream)
+
+    def _untake(self, opened: _Opened) -> None:
+        """Nothing was written yet. With READ the device has the newest values, so the rows are
+        ended as they are; only "w" of a single column brought nothing, and is cancelled."""
+        assert self._arrays is not None
+        for array in self._arrays.values():
+            array._close()
+        self._arrays.clear()
+        held, self._held = self._held, []
+        for _, bracket in reversed(held):
+            with contextlib.suppress(Error):
+                if self._access == _native.WRITE:
+                    bracket.cancel()
+                else:
+                    bracket.end()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        assert self._arrays is not None
+        opened = self._device._opened
+        for array in self._arrays.values():
+            array._close()
+        self._arrays.clear()
+        held, self._held = self._held, []
+        failed: BaseException | None = None
+        try:
+            for stream in self._foreign:
+                opened.native.stream_wait(stream)
+        except BaseException as error:  # what was written is not known: as a failed stream
+            failed = error
+        for copy, bracket in held:
+            try:
+                if kind is None and failed is None:
+                    bracket.end()
+                    if self._writes:
+                        opened.written[self._stream or 0] = copy, self._first + self._n - 1
+                else:
+                    bracket.cancel()
+            except BaseException as error:
+                failed = failed or error
+        self._keep = None
+        if failed is not None and kind is None:
+            raise failed
