@@ -102,7 +102,8 @@ run_pytest() {
     # on the fake driver where the C tests have built it.
     local fake=$PWD/build/dev/tests/fakecuda/libcuda.so.1
     [[ -e $fake ]] || fake=""
-    env -u PINTABLED -u PINTABLE_ADDRESS -u PYTHONPATH PYTHONDONTWRITEBYTECODE=1 \
+    env -u PINTABLED -u PINTABLE_ADDRESS -u PYTHONPATH -u PYTHONUNBUFFERED \
+        PYTHONDONTWRITEBYTECODE=1 \
         ${fake:+FAKECUDA_LIBRARY="$fake"} \
         "$dir/bin/python" -P -m pytest -q --continue-on-collection-errors --reruns 1 \
         --junit-xml="$junit" "$@" || rc=$?
@@ -329,6 +330,7 @@ run_matrix() {
 # bench_python [--json FILE]: FILE is absolute.
 bench_python() {
     make_test_venv || die "no environment for the Python benchmarks"
-    env -u PINTABLED -u PINTABLE_ADDRESS -u PYTHONPATH PYTHONDONTWRITEBYTECODE=1 \
+    env -u PINTABLED -u PINTABLE_ADDRESS -u PYTHONPATH -u PYTHONUNBUFFERED \
+        PYTHONDONTWRITEBYTECODE=1 \
         build/venv/bin/python bench/python/bench.py "$@"
 }

@@ -141,7 +141,7 @@ def test_two_processes_create_or_open_the_same(make):
     code = """
     import pintable, sys
     t = pintable.create({"x": "int64"}, 100, "both", "open")
-    print(t.id)
+    print(t.id, flush=True)
     sys.stdin.read()
     """
     children = [
