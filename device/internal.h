@@ -6,7 +6,7 @@
  * What the files of device/ share: an open device, the copies this process has imported on it, and
  * who in this process uses which chunk of them.
  *
- * Lock order: registry (device.c), device->lock, import->lock, pin locks (pin.c), staging lock
+ * Lock order: registry (device.c), device->lock, import->lock, pin locks (pin*.c), staging lock
  * (transfer.c). None of them is held while a stream, the service or another process is waited for,
  * but for the pin and staging locks, under which the driver registers and copies. The watcher's
  * lock (watch.c) is taken last and held for list work only.
@@ -18,7 +18,7 @@
 #include "device/watch.h"
 #include "host/coherence.h"
 
-/* ---- pinned memory (pin.c) ------------------------------------------------------------------- */
+/* ---- pinned memory (pin*.c) ------------------------------------------------------------------ */
 
 /* One registration: whole slabs of the pool's data segment. Pieces of a device never overlap. */
 typedef struct pinti_pin_piece {
@@ -198,7 +198,7 @@ static inline pinti_bell *pinti_import_bell(const pinti_import *import)
     return import->desc.table->bell;
 }
 
-/* ---- brackets (bracket.c) -------------------------------------------------------------------- */
+/* ---- brackets (bracket*.c) ------------------------------------------------------------------- */
 
 /* Rows to whole chunks. PINT_E_RANGE. */
 pint_status pinti_rows_to_chunks(const pinti_import *import, const char *operation, uint64_t first,
@@ -239,7 +239,7 @@ pint_status pinti_transfer(pinti_import *import, bool to_device, const uint32_t 
 /* After everything on the device has passed. */
 void pinti_staging_done(pint_device *device);
 
-/* ---- pin.c ----------------------------------------------------------------------------------- */
+/* ---- pin*.c ---------------------------------------------------------------------------------- */
 
 void pinti_pins_init(pinti_pins *pins);
 
