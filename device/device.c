@@ -236,7 +236,7 @@ pint_status pint_device_open(pint_pool *pool, const char *name, pint_device **ou
     if (fork_errno != 0) {
         return pinti_fail(err, PINT_E_SYSTEM, fork_errno, "device: cannot watch for fork()");
     }
-    pinti_backend *backend;
+    pinti_backend *backend = NULL;
     status = backend_get(name, &backend, err);
     if (status != PINT_OK) {
         return status;
