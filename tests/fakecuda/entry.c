@@ -284,7 +284,31 @@ static bool is_hidden(const char *name)
     return false;
 }
 
-/* One version per name, as declared in cuda_abi.h; a driver has what came out before it. */
+/* What a driver from 12.8 to before 13.0 has under the name: other parameters, the stream behind
+ * one more. Nobody here knows them, so a call is a mistake that must not pass. */
+static pinti_cu_result batch_of_12_8(void)
+{
+    (void)fputs("fakecuda: cuMemcpyBatchAsync of CUDA 12.8 was called as that of 13.0\n", stderr);
+    abort();
+}
+
+#define BATCH_OF_12_8 12080
+
+/* An interface that another one has replaced: given to those who ask for no newer one, and to those
+ * who do, by a driver that has no newer one. */
+static bool find_replaced(enum fake_call call, int version, void **out_address)
+{
+    const int least = version < fake_set.version ? version : fake_set.version;
+    if (call != FAKE_CALL_memcpy_batch_async || least < BATCH_OF_12_8 ||
+        least >= entries[call].version) {
+        return false;
+    }
+    pinti_cu_result (*const old)(void) = batch_of_12_8;
+    memcpy(out_address, &old, sizeof(*out_address));
+    return true;
+}
+
+/* As declared in cuda_abi.h; a driver has what came out before it. */
 pinti_cu_result fake_get_proc_address(const char *name, void **out_address, int version,
                                       uint64_t flags, pinti_cu_proc_found *out_found)
 {
@@ -294,6 +318,12 @@ pinti_cu_result fake_get_proc_address(const char *name, void **out_address, int 
     }
     const enum fake_call call = call_named(name, strlen(name));
     pinti_cu_proc_found found = PINTI_CU_PROC_FOUND;
+    if (find_replaced(call, version, out_address) && !is_hidden(name)) {
+        if (out_found != NULL) {
+            *out_found = found;
+        }
+        return PINTI_CU_SUCCESS;
+    }
     if (call == FAKE_N_CALLS || entries[call].address == NULL || is_hidden(name) ||
         entries[call].version > fake_set.version) {
         found = PINTI_CU_PROC_NOT_FOUND;
