@@ -4,9 +4,9 @@
 
 /*
  * The part of the CUDA driver API that we call, in our own words, so that it compiles without the
- * toolkit. Values and layouts are those of <cuda.h> 13.0 and have not changed since 12.0;
- * tests/device/abi_check.c compares each of them with <cuda.h> where that is installed. Both
- * headers can be included together.
+ * toolkit. Values and layouts are those of <cuda.h> 12.0 to 13.5; tests/device/abi_check.c
+ * compares each of them with <cuda.h> where that is installed. Both headers can be included
+ * together.
  *
  * An entry point is asked for by its base name and the version of the interface declared here, so a
  * newer driver that changes an entry point still gives us this one.
@@ -277,8 +277,8 @@ typedef enum pinti_cu_proc_found {
     X(memcpy_dtoh_async, cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2, 3020, \
       (void *dst, pinti_cu_ptr src, size_t bytes, pinti_cu_stream stream))
 
-/* A missing one is NULL in pinti_cuda, and what needs it is off. */
-#define PINTI_CU_OPTIONAL(X) \
+/* A missing one is NULL in pinti_cuda, and what needs it is off. These are in 12.0. */
+#define PINTI_CU_OPTIONAL_12(X) \
     X(mem_alloc, cuMemAlloc, cuMemAlloc_v2, 3020, (pinti_cu_ptr *out_ptr, size_t bytes)) \
     X(mem_free, cuMemFree, cuMemFree_v2, 3020, (pinti_cu_ptr ptr)) \
     X(mem_get_address_range, cuMemGetAddressRange, cuMemGetAddressRange_v2, 3020, \
@@ -296,11 +296,16 @@ typedef enum pinti_cu_proc_found {
     X(memset_d8_async, cuMemsetD8Async, cuMemsetD8Async, 3020, \
       (pinti_cu_ptr dst, unsigned char value, size_t bytes, pinti_cu_stream stream)) \
     X(stream_write_value64, cuStreamWriteValue64, cuStreamWriteValue64_v2, 11070, \
-      (pinti_cu_stream stream, pinti_cu_ptr ptr, uint64_t value, unsigned int flags)) \
+      (pinti_cu_stream stream, pinti_cu_ptr ptr, uint64_t value, unsigned int flags))
+
+/* The same, of 13.0 and later. */
+#define PINTI_CU_OPTIONAL_13(X) \
     X(memcpy_batch_async, cuMemcpyBatchAsync, cuMemcpyBatchAsync_v2, 13000, \
       (pinti_cu_ptr *dsts, pinti_cu_ptr *srcs, size_t *bytes, size_t n_copies, \
        pinti_cu_copy_attributes *attributes, size_t *attribute_starts, size_t n_attributes, \
        pinti_cu_stream stream))
+
+#define PINTI_CU_OPTIONAL(X) PINTI_CU_OPTIONAL_12(X) PINTI_CU_OPTIONAL_13(X)
 
 /* clang-format on */
 
