@@ -61,6 +61,7 @@ typedef enum pinti_cu_result {
     PINTI_CU_LAUNCH_FAILED = 719,
     PINTI_CU_NOT_PERMITTED = 800,
     PINTI_CU_NOT_SUPPORTED = 801,
+    PINTI_CU_CAPTURE_UNSUPPORTED = 900, /* some thread captures a graph, and forbids the call */
     PINTI_CU_UNKNOWN = 999
 } pinti_cu_result;
 
@@ -158,6 +159,19 @@ typedef struct pinti_cu_ipc_handle {
 #define PINTI_CU_STREAM_NON_BLOCKING 0x1u /* does not wait for the default stream */
 #define PINTI_CU_STREAM_LEGACY       ((pinti_cu_stream)0x1)
 #define PINTI_CU_STREAM_PER_THREAD   ((pinti_cu_stream)0x2)
+
+/* Which calls of a thread a capture of any thread's forbids: one of these per thread. */
+typedef enum pinti_cu_capture_mode {
+    PINTI_CU_CAPTURE_GLOBAL = 0, /* every thread's start */
+    PINTI_CU_CAPTURE_THREAD_LOCAL = 1,
+    PINTI_CU_CAPTURE_RELAXED = 2 /* none */
+} pinti_cu_capture_mode;
+
+typedef enum pinti_cu_capture_status {
+    PINTI_CU_CAPTURE_NONE = 0, /* what is enqueued on the stream runs */
+    PINTI_CU_CAPTURE_ACTIVE = 1,
+    PINTI_CU_CAPTURE_INVALIDATED = 2
+} pinti_cu_capture_status;
 
 #define PINTI_CU_EVENT_DEFAULT        0x0u
 #define PINTI_CU_EVENT_BLOCKING_SYNC  0x1u
@@ -281,6 +295,11 @@ typedef enum pinti_cu_proc_found {
 #define PINTI_CU_OPTIONAL_12(X) \
     X(mem_alloc, cuMemAlloc, cuMemAlloc_v2, 3020, (pinti_cu_ptr *out_ptr, size_t bytes)) \
     X(mem_free, cuMemFree, cuMemFree_v2, 3020, (pinti_cu_ptr ptr)) \
+    X(ctx_get_id, cuCtxGetId, cuCtxGetId, 12000, (pinti_cu_context context, unsigned long long *out_id)) \
+    X(thread_exchange_capture_mode, cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, 10010, \
+      (pinti_cu_capture_mode *mode)) \
+    X(stream_is_capturing, cuStreamIsCapturing, cuStreamIsCapturing, 10000, \
+      (pinti_cu_stream stream, pinti_cu_capture_status *out_status)) \
     X(mem_get_address_range, cuMemGetAddressRange, cuMemGetAddressRange_v2, 3020, \
       (pinti_cu_ptr *out_base, size_t *out_bytes, pinti_cu_ptr ptr)) \
     X(ipc_get_mem_handle, cuIpcGetMemHandle, cuIpcGetMemHandle, 4010, (pinti_cu_ipc_handle *out_handle, pinti_cu_ptr base)) \

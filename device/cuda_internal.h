@@ -54,6 +54,7 @@ void pinti_cuda_staging_free(pinti_backend *backend, void *host, uint64_t bytes)
 
 pint_status pinti_cuda_stream_create(pinti_backend *backend, void **out_stream, pint_error *err);
 void pinti_cuda_stream_destroy(pinti_backend *backend, void *stream);
+pint_status pinti_cuda_stream_check(pinti_backend *backend, void *stream, pint_error *err);
 pint_status pinti_cuda_stream_wait(pinti_backend *backend, void *stream, pint_error *err);
 pint_status pinti_cuda_stream_call(pinti_backend *backend, void *stream, void (*function)(void *),
                                    void *context, pint_error *err);

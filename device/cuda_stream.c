@@ -55,6 +55,38 @@ void pinti_cuda_stream_destroy(pinti_backend *backend, void *stream)
     pinti_cuda_leave();
 }
 
+/* What is enqueued on a stream that is being captured does not run: it would look as if it had. */
+static pint_status refuse_capture(const pinti_cuda_state *cuda, pinti_cu_stream stream,
+                                  pint_error *err)
+{
+    pinti_cu_capture_status capture = PINTI_CU_CAPTURE_NONE;
+    if (pinti_cuda.stream_is_capturing == NULL) {
+        return PINT_OK;
+    }
+    const pinti_cu_result result = pinti_cuda.stream_is_capturing(stream, &capture);
+    if (result != PINTI_CU_SUCCESS) {
+        return failed(cuda, result, "cuStreamIsCapturing", err);
+    }
+    if (capture != PINTI_CU_CAPTURE_NONE) {
+        return pinti_fail(err, PINT_E_STATE, 0,
+                          "GPU %d (%s): the stream is being captured into a graph: begin before "
+                          "the graph is launched, end after it",
+                          cuda->device.ordinal, cuda->device.name);
+    }
+    return PINT_OK;
+}
+
+pint_status pinti_cuda_stream_check(pinti_backend *backend, void *stream, pint_error *err)
+{
+    const pinti_cuda_state *cuda = pinti_cuda_of(backend);
+    pint_status status = pinti_cuda_enter(&cuda->device, err);
+    if (status == PINT_OK) {
+        status = refuse_capture(cuda, stream, err);
+        pinti_cuda_leave();
+    }
+    return status;
+}
+
 pint_status pinti_cuda_stream_wait(pinti_backend *backend, void *stream, pint_error *err)
 {
     const pinti_cuda_state *cuda = pinti_cuda_of(backend);
@@ -199,6 +231,9 @@ pint_status pinti_cuda_mark(pinti_backend *backend, void *stream, pinti_mark **o
     if (mark == NULL) {
         status = pinti_fail(err, PINT_E_NO_MEMORY, 0, "device 'cuda': mark");
     } else {
+        status = refuse_capture(cuda, stream, err); /* the mark would never pass */
+    }
+    if (status == PINT_OK) {
         status = record(cuda, mark, stream, err);
     }
     pinti_cuda_leave();

@@ -52,6 +52,8 @@ SAME_SIZE(pinti_cu_access, CUmemAccess_flags);
 SAME_SIZE(pinti_cu_src_order, CUmemcpySrcAccessOrder);
 #endif
 SAME_SIZE(pinti_cu_pointer_attribute, CUpointer_attribute);
+SAME_SIZE(pinti_cu_capture_mode, CUstreamCaptureMode);
+SAME_SIZE(pinti_cu_capture_status, CUstreamCaptureStatus);
 SAME_SIZE(pinti_cu_proc_found, CUdriverProcAddressQueryResult);
 
 #define SAME_RESULT(name_) SAME_VALUE(PINTI_CU_##name_, CUDA_ERROR_##name_)
@@ -87,6 +89,7 @@ SAME_RESULT(INVALID_PC);
 SAME_RESULT(LAUNCH_FAILED);
 SAME_RESULT(NOT_PERMITTED);
 SAME_RESULT(NOT_SUPPORTED);
+SAME_VALUE(PINTI_CU_CAPTURE_UNSUPPORTED, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
 SAME_RESULT(UNKNOWN);
 
 #define SAME_ATTRIBUTE(ours_, theirs_)                                                             \
@@ -135,6 +138,12 @@ SAME_VALUE(PINTI_CU_IPC_HANDLE_BYTES, CU_IPC_HANDLE_SIZE);
 SAME_VALUE(PINTI_CU_IPC_LAZY_PEER_ACCESS, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
 
 SAME_VALUE(PINTI_CU_STREAM_NON_BLOCKING, CU_STREAM_NON_BLOCKING);
+SAME_VALUE(PINTI_CU_CAPTURE_GLOBAL, CU_STREAM_CAPTURE_MODE_GLOBAL);
+SAME_VALUE(PINTI_CU_CAPTURE_THREAD_LOCAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+SAME_VALUE(PINTI_CU_CAPTURE_RELAXED, CU_STREAM_CAPTURE_MODE_RELAXED);
+SAME_VALUE(PINTI_CU_CAPTURE_NONE, CU_STREAM_CAPTURE_STATUS_NONE);
+SAME_VALUE(PINTI_CU_CAPTURE_ACTIVE, CU_STREAM_CAPTURE_STATUS_ACTIVE);
+SAME_VALUE(PINTI_CU_CAPTURE_INVALIDATED, CU_STREAM_CAPTURE_STATUS_INVALIDATED);
 SAME_VALUE(PINTI_CU_EVENT_DEFAULT, CU_EVENT_DEFAULT);
 SAME_VALUE(PINTI_CU_EVENT_BLOCKING_SYNC, CU_EVENT_BLOCKING_SYNC);
 SAME_VALUE(PINTI_CU_EVENT_DISABLE_TIMING, CU_EVENT_DISABLE_TIMING);
@@ -208,6 +217,8 @@ SAME_FIELD(pinti_cu_copy_attributes, flags, CUmemcpyAttributes, flags);
 #define pinti_cu_access_desc       CUmemAccessDesc
 #define pinti_cu_ipc_handle        CUipcMemHandle
 #define pinti_cu_copy_attributes   CUmemcpyAttributes
+#define pinti_cu_capture_mode      CUstreamCaptureMode
+#define pinti_cu_capture_status    CUstreamCaptureStatus
 #define pinti_cu_pointer_attribute CUpointer_attribute
 #define pinti_cu_proc_found        CUdriverProcAddressQueryResult
 

@@ -169,6 +169,26 @@ TEST(CudaContext, TakenAwayByAResetIsLost)
     fake_end();
 }
 
+/* At the same address, but nothing that we had in it is there. */
+TEST(CudaContext, MadeAnewAfterAResetIsLostToo)
+{
+    pinti_backend *backend = gpu_open(NULL);
+    pinti_cu_context anew = NULL;
+    pint_device_info info = PINT_DEVICE_INFO_INIT;
+    pint_error err;
+    void *stream = NULL;
+    ASSERT_OK(OPS->stream_create(backend, &stream, &err), &err);
+    ASSERT_EQ(pinti_cuda.primary_ctx_release(0), PINTI_CU_SUCCESS);
+    ASSERT_EQ(pinti_cuda.primary_ctx_retain(&anew, 0), PINTI_CU_SUCCESS);
+    EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->info(backend, &info, &err), &err);
+    EXPECT_NE(strstr(err.message, "cudaDeviceReset"), NULL);
+    EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->stream_wait(backend, stream, &err), &err);
+    EXPECT_EQ((void *)gpu_current(), NULL);
+    OPS->stream_destroy(backend, stream);
+    OPS->close(backend);
+    fake_end();
+}
+
 /* ---- abilities ------------------------------------------------------------------------------- */
 
 TEST(CudaInfo, IsWhatWasTriedOnce)

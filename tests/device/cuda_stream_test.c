@@ -459,6 +459,40 @@ TEST(CudaFailures, ACallThatEndsSomethingFailsAlone)
     EXPECT_EQ(close(fd), 0);
 }
 
+/* As a library that records a graph on another thread has it. */
+TEST(CudaCapture, OfAnotherThreadForbidsNothing)
+{
+    const int fd = foreign_memory();
+    pint_error err;
+    pint_device_info info = PINT_DEVICE_INFO_INIT;
+    pinti_backend *backend = NULL;
+    char *host = gpu_host_memory(4096, true);
+    fake_begin((const char *const[]){"FAKECUDA_CAPTURE=elsewhere", NULL});
+    EXPECT_OK(round_trip(fd, host, &err), &err);
+    ASSERT_OK(OPS->open("0", &backend, &err), &err);
+    EXPECT_OK(OPS->info(backend, &info, &err), &err);
+    EXPECT_TRUE(info.can_vmm == 1 && info.can_ipc == 1 && info.can_map_host == 1);
+    OPS->close(backend);
+    /* The thread is as it was: its own calls are forbidden. */
+    EXPECT_EQ(pinti_cuda.mem_host_unregister(host), PINTI_CU_CAPTURE_UNSUPPORTED);
+    EXPECT_EQ(munmap(host, 4096), 0);
+    EXPECT_EQ(close(fd), 0);
+    fake_end();
+}
+
+/* Work on such a stream is only noted down: a mark there never passes. */
+TEST(CudaCapture, OfTheStreamItselfIsRefused)
+{
+    bench b = bench_open((const char *const[]){"FAKECUDA_CAPTURE=streams", NULL});
+    pinti_mark *mark = NULL;
+    pint_error err;
+    EXPECT_STATUS(PINT_E_STATE, OPS->stream_check(b.backend, b.stream, &err), &err);
+    EXPECT_STATUS(PINT_E_STATE, OPS->mark(b.backend, b.stream, &mark, &err), &err);
+    EXPECT_OK(OPS->stream_check(b.backend, NULL, &err), &err);
+    EXPECT_EQ(fake.calls("cuEventCreate"), 0u);
+    bench_close(&b);
+}
+
 /* Not being able to enter the context is an error of each call, and leaves the thread as it was. */
 TEST(CudaFailures, TheContextCannotBeMadeCurrent)
 {

@@ -21,6 +21,7 @@
 fake_settings fake_set;
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 _Thread_local bool fake_in_host_func;
+_Thread_local pinti_cu_capture_mode fake_capture_mode;
 
 /* The process that called cuInit(), or 0. Read without the lock: a forked child must not take it.
  */
@@ -144,6 +145,14 @@ static void read_settings(void)
     } else {
         bad_setting("FAKECUDA_ASYNC", async);
     }
+    const char *capture = getenv("FAKECUDA_CAPTURE");
+    if (capture != NULL && strcmp(capture, "elsewhere") == 0) {
+        fake_set.capture = FAKE_CAPTURE_ELSEWHERE;
+    } else if (capture != NULL && strcmp(capture, "streams") == 0) {
+        fake_set.capture = FAKE_CAPTURE_STREAMS;
+    } else if (capture != NULL && capture[0] != '\0') {
+        bad_setting("FAKECUDA_CAPTURE", capture);
+    }
     const char *hide = getenv("FAKECUDA_HIDE");
     (void)snprintf(hidden, sizeof(hidden), "%s", hide != NULL ? hide : "");
     read_failures();
@@ -199,6 +208,30 @@ static bool is_plain(enum fake_call call)
            call == FAKE_CALL_get_error_string;
 }
 
+/* Calls that might wait for the device, or make or free memory: not while some thread captures a
+ * graph, unless the caller's thread has said that it does not care. */
+static bool is_unsafe_in_capture(enum fake_call call)
+{
+    switch ((int)call) {
+    case FAKE_CALL_event_query:
+    case FAKE_CALL_event_synchronize:
+    case FAKE_CALL_stream_query:
+    case FAKE_CALL_stream_synchronize:
+    case FAKE_CALL_primary_ctx_retain:
+    case FAKE_CALL_mem_alloc:
+    case FAKE_CALL_mem_free:
+    case FAKE_CALL_mem_host_register:
+    case FAKE_CALL_mem_host_unregister:
+    case FAKE_CALL_mem_map:
+    case FAKE_CALL_mem_unmap:
+    case FAKE_CALL_ipc_open_mem_handle:
+    case FAKE_CALL_ipc_close_mem_handle:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static pinti_cu_result refusal(enum fake_call call)
 {
     const pinti_cu_result wanted = injected(call);
@@ -212,6 +245,10 @@ static pinti_cu_result refusal(enum fake_call call)
         is_plain(call) || call == FAKE_CALL_init || call == FAKE_CALL_driver_get_version;
     if (!early && !fake_devices_ready()) {
         return PINTI_CU_NOT_INITIALIZED;
+    }
+    if (fake_set.capture == FAKE_CAPTURE_ELSEWHERE &&
+        fake_capture_mode != PINTI_CU_CAPTURE_RELAXED && is_unsafe_in_capture(call)) {
+        return PINTI_CU_CAPTURE_UNSUPPORTED;
     }
     return PINTI_CU_SUCCESS;
 }
@@ -366,6 +403,8 @@ static const struct {
     {PINTI_CU_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {PINTI_CU_NOT_PERMITTED, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
     {PINTI_CU_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {PINTI_CU_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
     {PINTI_CU_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
