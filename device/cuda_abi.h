@@ -42,6 +42,8 @@ typedef enum pinti_cu_result {
     PINTI_CU_MAP_FAILED = 205,
     PINTI_CU_ALREADY_MAPPED = 208,
     PINTI_CU_ECC_UNCORRECTABLE = 214,
+    PINTI_CU_NVLINK_UNCORRECTABLE = 220,
+    PINTI_CU_CONTAINED = 226, /* uncorrectable, but only this process is hit */
     PINTI_CU_OPERATING_SYSTEM = 304,
     PINTI_CU_INVALID_HANDLE = 400,
     PINTI_CU_NOT_FOUND = 500,
@@ -59,9 +61,12 @@ typedef enum pinti_cu_result {
     PINTI_CU_INVALID_ADDRESS_SPACE = 717,
     PINTI_CU_INVALID_PC = 718,
     PINTI_CU_LAUNCH_FAILED = 719,
+    PINTI_CU_TENSOR_MEMORY_LEAK = 721,
     PINTI_CU_NOT_PERMITTED = 800,
     PINTI_CU_NOT_SUPPORTED = 801,
+    PINTI_CU_MPS_CLIENT_TERMINATED = 810,
     PINTI_CU_CAPTURE_UNSUPPORTED = 900, /* some thread captures a graph, and forbids the call */
+    PINTI_CU_EXTERNAL_DEVICE = 911,
     PINTI_CU_UNKNOWN = 999
 } pinti_cu_result;
 
@@ -99,6 +104,8 @@ typedef enum pinti_cu_device_attribute {
 #define PINTI_CU_REGISTER_DEVICEMAP 0x2u
 #define PINTI_CU_REGISTER_IOMEMORY  0x4u
 #define PINTI_CU_REGISTER_READ_ONLY 0x8u
+
+#define PINTI_CU_HOST_ALLOC_PORTABLE 0x1u
 
 /* --- Physical allocations and mappings (VMM) -------------------------------------------------- */
 
@@ -295,6 +302,8 @@ typedef enum pinti_cu_proc_found {
 #define PINTI_CU_OPTIONAL_12(X) \
     X(mem_alloc, cuMemAlloc, cuMemAlloc_v2, 3020, (pinti_cu_ptr *out_ptr, size_t bytes)) \
     X(mem_free, cuMemFree, cuMemFree_v2, 3020, (pinti_cu_ptr ptr)) \
+    X(mem_host_alloc, cuMemHostAlloc, cuMemHostAlloc, 2020, (void **out_host, size_t bytes, unsigned int flags)) \
+    X(mem_free_host, cuMemFreeHost, cuMemFreeHost, 2000, (void *host)) \
     X(ctx_get_id, cuCtxGetId, cuCtxGetId, 12000, (pinti_cu_context context, unsigned long long *out_id)) \
     X(thread_exchange_capture_mode, cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, 10010, \
       (pinti_cu_capture_mode *mode)) \

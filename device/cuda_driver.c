@@ -322,7 +322,8 @@ const char *pinti_cuda_result_name(pinti_cu_result result)
     return name;
 }
 
-/* The cases are those that we act on; every other result is E_DEVICE. */
+/* The cases are those that we act on; every other result is E_DEVICE. Lost is what cuda.h says of
+ * that every further call returns the same, until the process ends. */
 pint_status pinti_cuda_status(pinti_cu_result result)
 {
     switch ((int)result) {
@@ -333,14 +334,16 @@ pint_status pinti_cuda_status(pinti_cu_result result)
     case PINTI_CU_STUB_LIBRARY:
     case PINTI_CU_NO_DEVICE:
     case PINTI_CU_INVALID_DEVICE:
+    case PINTI_CU_DEVICE_UNAVAILABLE: /* to this process: by its compute mode */
         return PINT_E_NO_DEVICE;
     case PINTI_CU_NOT_INITIALIZED:
         return pinti_cuda_is_forked() ? PINT_E_FORKED : PINT_E_DEVICE;
     case PINTI_CU_NOT_SUPPORTED:
         return PINT_E_UNSUPPORTED;
     case PINTI_CU_DEINITIALIZED:
-    case PINTI_CU_DEVICE_UNAVAILABLE:
     case PINTI_CU_ECC_UNCORRECTABLE:
+    case PINTI_CU_NVLINK_UNCORRECTABLE:
+    case PINTI_CU_CONTAINED:
     case PINTI_CU_ILLEGAL_ADDRESS:
     case PINTI_CU_LAUNCH_TIMEOUT:
     case PINTI_CU_CONTEXT_IS_DESTROYED:
@@ -351,6 +354,9 @@ pint_status pinti_cuda_status(pinti_cu_result result)
     case PINTI_CU_INVALID_ADDRESS_SPACE:
     case PINTI_CU_INVALID_PC:
     case PINTI_CU_LAUNCH_FAILED:
+    case PINTI_CU_TENSOR_MEMORY_LEAK:
+    case PINTI_CU_MPS_CLIENT_TERMINATED:
+    case PINTI_CU_EXTERNAL_DEVICE:
         return PINT_E_DEVICE_LOST;
     default:
         return PINT_E_DEVICE;

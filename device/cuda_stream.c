@@ -161,31 +161,31 @@ static bool is_real(const void *stream)
            stream != PINTI_CU_STREAM_PER_THREAD;
 }
 
+/* A batch that is refused is done piece by piece: that says which piece it was, if the driver
+ * refuses it then, too. Pieces of the batch that are under way all the same are copied twice. */
 static pint_status copy(const pinti_cuda_state *cuda, bool to_device, const pinti_piece *pieces,
                         uint32_t n_pieces, pinti_cu_stream stream, pint_error *err)
 {
     const bool is_batch = pinti_cuda.memcpy_batch_async != NULL && is_real(stream);
-    for (uint32_t done = 0; done < n_pieces;) {
+    pint_status status = PINT_OK;
+    for (uint32_t done = 0; status == PINT_OK && done < n_pieces;) {
         const uint32_t left = n_pieces - done;
         const uint32_t n = left < BATCH_RUNS_MAX ? left : BATCH_RUNS_MAX;
         pinti_cu_result result = PINTI_CU_NOT_SUPPORTED;
         if (is_batch && n >= BATCH_RUNS_MIN) {
             result = copy_batch(to_device, pieces + done, n, stream);
         }
-        if (result == PINTI_CU_NOT_SUPPORTED) {
-            const pint_status status =
-                copy_one_by_one(cuda, to_device, pieces + done, n, stream, err);
-            if (status != PINT_OK) {
-                return status;
-            }
-        } else if (result != PINTI_CU_SUCCESS) {
+        if (pinti_cuda_status(result) == PINT_E_DEVICE_LOST) {
             return pinti_cuda_fail(
                 err, result, "cuMemcpyBatchAsync", "GPU %d (%s): %" PRIu32 " copies %s the device",
                 cuda->device.ordinal, cuda->device.name, n, to_device ? "to" : "from");
         }
+        if (result != PINTI_CU_SUCCESS) {
+            status = copy_one_by_one(cuda, to_device, pieces + done, n, stream, err);
+        }
         done += n;
     }
-    return PINT_OK;
+    return status;
 }
 
 /* After an error some of the pieces may be under way. */

@@ -220,6 +220,8 @@ static bool is_unsafe_in_capture(enum fake_call call)
     case FAKE_CALL_primary_ctx_retain:
     case FAKE_CALL_mem_alloc:
     case FAKE_CALL_mem_free:
+    case FAKE_CALL_mem_host_alloc:
+    case FAKE_CALL_mem_free_host:
     case FAKE_CALL_mem_host_register:
     case FAKE_CALL_mem_host_unregister:
     case FAKE_CALL_mem_map:

@@ -160,6 +160,7 @@ typedef struct fake_registration {
     pinti_cu_context context;
     uint64_t incarnation; /* of the context */
     unsigned long long buffer_id;
+    bool is_allocated; /* by cuMemHostAlloc, not registered */
 } fake_registration;
 
 /* The registration that holds all of [at, at + bytes) as host or device address, or NULL. */
