@@ -4,6 +4,7 @@
 
 #include "device/cuda_device.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -312,6 +313,9 @@ pint_status pinti_cuda_make_exported(const pinti_cuda_device *device, size_t byt
         return pinti_cuda_fail(err, result, "cuMemExportToShareableHandle",
                                "GPU %d (%s): %zu bytes", device->ordinal, device->name, bytes);
     }
+    /* Nothing says that the driver's descriptor is not inherited by programs; one would keep the
+     * memory. */
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (released != PINTI_CU_SUCCESS) { /* it would stay in memory when the descriptor is closed */
         (void)close(fd);
         return pinti_cuda_fail(err, released, "cuMemRelease", "GPU %d (%s): %zu bytes",

@@ -307,6 +307,16 @@ TEST(CudaImport, SameMemoryTwiceOnceToWriteOnceToRead)
     fake_end();
 }
 
+TEST(CudaImport, ProgramsDoNotInheritDescriptors)
+{
+    pinti_backend *backend = gpu_open(NULL);
+    const int fd = gpu_memory(GRANULE);
+    EXPECT_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    EXPECT_EQ(close(fd), 0);
+    OPS->close(backend);
+    fake_end();
+}
+
 TEST(CudaImport, WhatIsNoMemoryOfTheDeviceIsRefused)
 {
     pinti_backend *backend = gpu_open(NULL);
