@@ -51,11 +51,12 @@ static pint_status import_ipc(pinti_cuda_state *cuda, const uint8_t ipc[64], uin
     pinti_cu_result result =
         pinti_cuda.ipc_open_mem_handle(&address, handle, PINTI_CU_IPC_LAZY_PEER_ACCESS);
     if (result != PINTI_CU_SUCCESS) {
-        return pinti_cuda_fail(err, result, "cuIpcOpenMemHandle", "GPU %d (%s)%s",
-                               cuda->device.ordinal, cuda->device.name,
-                               result == PINTI_CU_INVALID_CONTEXT
-                                   ? ": not across PID namespaces; PINT_COPY_VMM works there"
-                                   : "");
+        /* With another PID namespace the driver's answer depends on the numbers of the processes.
+         */
+        return pinti_cuda_fail(err, result, "cuIpcOpenMemHandle",
+                               "GPU %d (%s): a handle needs one PID namespace and the same GPU; "
+                               "PINT_COPY_VMM does not",
+                               cuda->device.ordinal, cuda->device.name);
     }
     /* A driver that cannot tell the size of what another process made is no reason to refuse it. */
     result = pinti_cuda.mem_get_address_range(&base, &mapped_bytes, address);

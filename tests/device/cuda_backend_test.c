@@ -340,6 +340,7 @@ TEST(CudaImport, WhatIsNoMemoryOfTheDeviceIsRefused)
                   OPS->import(backend, PINT_COPY_IPC, -1, no_handle, 1, true, &address, &err),
                   &err);
     EXPECT_NE(strstr(err.message, "CUDA_ERROR_INVALID_HANDLE"), NULL);
+    EXPECT_NE(strstr(err.message, "one PID namespace"), NULL);
     EXPECT_STATUS(PINT_E_PROTOCOL,
                   OPS->import(backend, 3, small_fd, no_handle, 1, true, &address, &err), &err);
     EXPECT_EQ(close(null_fd), 0);
