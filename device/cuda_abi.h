@@ -4,9 +4,9 @@
 
 /*
  * The part of the CUDA driver API that we call, in our own words, so that it compiles without the
- * toolkit. Values and layouts are those of <cuda.h> 13.0 and have not changed since 12.0;
- * tests/device/abi_check.c compares each of them with <cuda.h> where that is installed. Both
- * headers can be included together.
+ * toolkit. Values and layouts are those of <cuda.h> 12.0 to 13.5; tests/device/abi_check.c
+ * compares each of them with <cuda.h> where that is installed. Both headers can be included
+ * together.
  *
  * An entry point is asked for by its base name and the version of the interface declared here, so a
  * newer driver that changes an entry point still gives us this one.
@@ -42,6 +42,8 @@ typedef enum pinti_cu_result {
     PINTI_CU_MAP_FAILED = 205,
     PINTI_CU_ALREADY_MAPPED = 208,
     PINTI_CU_ECC_UNCORRECTABLE = 214,
+    PINTI_CU_NVLINK_UNCORRECTABLE = 220,
+    PINTI_CU_CONTAINED = 226, /* uncorrectable, but only this process is hit */
     PINTI_CU_OPERATING_SYSTEM = 304,
     PINTI_CU_INVALID_HANDLE = 400,
     PINTI_CU_NOT_FOUND = 500,
@@ -59,8 +61,12 @@ typedef enum pinti_cu_result {
     PINTI_CU_INVALID_ADDRESS_SPACE = 717,
     PINTI_CU_INVALID_PC = 718,
     PINTI_CU_LAUNCH_FAILED = 719,
+    PINTI_CU_TENSOR_MEMORY_LEAK = 721,
     PINTI_CU_NOT_PERMITTED = 800,
     PINTI_CU_NOT_SUPPORTED = 801,
+    PINTI_CU_MPS_CLIENT_TERMINATED = 810,
+    PINTI_CU_CAPTURE_UNSUPPORTED = 900, /* some thread captures a graph, and forbids the call */
+    PINTI_CU_EXTERNAL_DEVICE = 911,
     PINTI_CU_UNKNOWN = 999
 } pinti_cu_result;
 
@@ -98,6 +104,8 @@ typedef enum pinti_cu_device_attribute {
 #define PINTI_CU_REGISTER_DEVICEMAP 0x2u
 #define PINTI_CU_REGISTER_IOMEMORY  0x4u
 #define PINTI_CU_REGISTER_READ_ONLY 0x8u
+
+#define PINTI_CU_HOST_ALLOC_PORTABLE 0x1u
 
 /* --- Physical allocations and mappings (VMM) -------------------------------------------------- */
 
@@ -158,6 +166,19 @@ typedef struct pinti_cu_ipc_handle {
 #define PINTI_CU_STREAM_NON_BLOCKING 0x1u /* does not wait for the default stream */
 #define PINTI_CU_STREAM_LEGACY       ((pinti_cu_stream)0x1)
 #define PINTI_CU_STREAM_PER_THREAD   ((pinti_cu_stream)0x2)
+
+/* Which calls of a thread a capture of any thread's forbids: one of these per thread. */
+typedef enum pinti_cu_capture_mode {
+    PINTI_CU_CAPTURE_GLOBAL = 0, /* every thread's start */
+    PINTI_CU_CAPTURE_THREAD_LOCAL = 1,
+    PINTI_CU_CAPTURE_RELAXED = 2 /* none */
+} pinti_cu_capture_mode;
+
+typedef enum pinti_cu_capture_status {
+    PINTI_CU_CAPTURE_NONE = 0, /* what is enqueued on the stream runs */
+    PINTI_CU_CAPTURE_ACTIVE = 1,
+    PINTI_CU_CAPTURE_INVALIDATED = 2
+} pinti_cu_capture_status;
 
 #define PINTI_CU_EVENT_DEFAULT        0x0u
 #define PINTI_CU_EVENT_BLOCKING_SYNC  0x1u
@@ -277,10 +298,17 @@ typedef enum pinti_cu_proc_found {
     X(memcpy_dtoh_async, cuMemcpyDtoHAsync, cuMemcpyDtoHAsync_v2, 3020, \
       (void *dst, pinti_cu_ptr src, size_t bytes, pinti_cu_stream stream))
 
-/* A missing one is NULL in pinti_cuda, and what needs it is off. */
-#define PINTI_CU_OPTIONAL(X) \
+/* A missing one is NULL in pinti_cuda, and what needs it is off. These are in 12.0. */
+#define PINTI_CU_OPTIONAL_12(X) \
     X(mem_alloc, cuMemAlloc, cuMemAlloc_v2, 3020, (pinti_cu_ptr *out_ptr, size_t bytes)) \
     X(mem_free, cuMemFree, cuMemFree_v2, 3020, (pinti_cu_ptr ptr)) \
+    X(mem_host_alloc, cuMemHostAlloc, cuMemHostAlloc, 2020, (void **out_host, size_t bytes, unsigned int flags)) \
+    X(mem_free_host, cuMemFreeHost, cuMemFreeHost, 2000, (void *host)) \
+    X(ctx_get_id, cuCtxGetId, cuCtxGetId, 12000, (pinti_cu_context context, unsigned long long *out_id)) \
+    X(thread_exchange_capture_mode, cuThreadExchangeStreamCaptureMode, cuThreadExchangeStreamCaptureMode, 10010, \
+      (pinti_cu_capture_mode *mode)) \
+    X(stream_is_capturing, cuStreamIsCapturing, cuStreamIsCapturing, 10000, \
+      (pinti_cu_stream stream, pinti_cu_capture_status *out_status)) \
     X(mem_get_address_range, cuMemGetAddressRange, cuMemGetAddressRange_v2, 3020, \
       (pinti_cu_ptr *out_base, size_t *out_bytes, pinti_cu_ptr ptr)) \
     X(ipc_get_mem_handle, cuIpcGetMemHandle, cuIpcGetMemHandle, 4010, (pinti_cu_ipc_handle *out_handle, pinti_cu_ptr base)) \
@@ -296,11 +324,16 @@ typedef enum pinti_cu_proc_found {
     X(memset_d8_async, cuMemsetD8Async, cuMemsetD8Async, 3020, \
       (pinti_cu_ptr dst, unsigned char value, size_t bytes, pinti_cu_stream stream)) \
     X(stream_write_value64, cuStreamWriteValue64, cuStreamWriteValue64_v2, 11070, \
-      (pinti_cu_stream stream, pinti_cu_ptr ptr, uint64_t value, unsigned int flags)) \
+      (pinti_cu_stream stream, pinti_cu_ptr ptr, uint64_t value, unsigned int flags))
+
+/* The same, of 13.0 and later. */
+#define PINTI_CU_OPTIONAL_13(X) \
     X(memcpy_batch_async, cuMemcpyBatchAsync, cuMemcpyBatchAsync_v2, 13000, \
       (pinti_cu_ptr *dsts, pinti_cu_ptr *srcs, size_t *bytes, size_t n_copies, \
        pinti_cu_copy_attributes *attributes, size_t *attribute_starts, size_t n_attributes, \
        pinti_cu_stream stream))
+
+#define PINTI_CU_OPTIONAL(X) PINTI_CU_OPTIONAL_12(X) PINTI_CU_OPTIONAL_13(X)
 
 /* clang-format on */
 

@@ -93,6 +93,7 @@ const pinti_backend_ops pinti_cuda_backend = {
     .staging_free = pinti_cuda_staging_free,
     .stream_create = pinti_cuda_stream_create,
     .stream_destroy = pinti_cuda_stream_destroy,
+    .stream_check = pinti_cuda_stream_check,
     .stream_wait = pinti_cuda_stream_wait,
     .stream_call = pinti_cuda_stream_call,
     .copy = pinti_cuda_copy,

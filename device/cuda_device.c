@@ -4,7 +4,9 @@
 
 #include "device/cuda_device.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -177,9 +179,40 @@ pint_status pinti_cuda_device_find(const char *which, pinti_cuda_device *out, pi
 
 /* --- Context ---------------------------------------------------------------------------------- */
 
+/* Of this thread, between enter and leave: what it was before. */
+static _Thread_local pinti_cu_capture_mode capture_mode;
+
+/* A thread that captures a graph forbids others the calls that it deems unsafe, and fails itself
+ * when one is made. None of ours touches a stream but for those that it is given. */
+static void ignore_captures(void)
+{
+    capture_mode = PINTI_CU_CAPTURE_RELAXED;
+    if (pinti_cuda.thread_exchange_capture_mode != NULL) {
+        (void)pinti_cuda.thread_exchange_capture_mode(&capture_mode);
+    }
+}
+
+static void heed_captures(void)
+{
+    if (pinti_cuda.thread_exchange_capture_mode != NULL) {
+        (void)pinti_cuda.thread_exchange_capture_mode(&capture_mode);
+    }
+}
+
+/* 0: the driver does not say. */
+static unsigned long long id_of(pinti_cu_context context)
+{
+    unsigned long long id = 0;
+    const bool is_known =
+        pinti_cuda.ctx_get_id != NULL && pinti_cuda.ctx_get_id(context, &id) == PINTI_CU_SUCCESS;
+    return is_known ? id : 0;
+}
+
 pint_status pinti_cuda_device_retain(pinti_cuda_device *device, pint_error *err)
 {
+    ignore_captures();
     const pinti_cu_result result = pinti_cuda.primary_ctx_retain(&device->context, device->ordinal);
+    heed_captures();
     if (result != PINTI_CU_SUCCESS) {
         device->context = NULL;
         return pinti_cuda_fail(err, result, "cuDevicePrimaryCtxRetain", "GPU %d (%s)%s",
@@ -188,6 +221,7 @@ pint_status pinti_cuda_device_retain(pinti_cuda_device *device, pint_error *err)
                                    ? ": in use; its compute mode lets in one process at most"
                                    : "");
     }
+    device->context_id = id_of(device->context);
     return PINT_OK;
 }
 
@@ -199,6 +233,16 @@ void pinti_cuda_device_release(pinti_cuda_device *device)
     device->context = NULL;
 }
 
+/* It was retained: only a reset of the device takes it away. */
+static pint_status context_is_gone(const pinti_cuda_device *device, const char *how,
+                                   pint_error *err)
+{
+    return pinti_fail(err, PINT_E_DEVICE_LOST, 0,
+                      "GPU %d (%s): its context is gone; has this process called "
+                      "cudaDeviceReset()? %s",
+                      device->ordinal, device->name, how);
+}
+
 pint_status pinti_cuda_enter(const pinti_cuda_device *device, pint_error *err)
 {
     if (pinti_cuda_is_forked()) {
@@ -208,24 +252,29 @@ pint_status pinti_cuda_enter(const pinti_cuda_device *device, pint_error *err)
                           device->ordinal, device->name);
     }
     const pinti_cu_result result = pinti_cuda.ctx_push_current(device->context);
-    if (result == PINTI_CU_INVALID_CONTEXT) {
-        /* It was retained: only a reset of the device takes it away. */
-        return pinti_fail(err, PINT_E_DEVICE_LOST, 0,
-                          "GPU %d (%s): its context is gone; has this process called "
-                          "cudaDeviceReset()? cuCtxPushCurrent: %s (%d)",
-                          device->ordinal, device->name, pinti_cuda_result_name(result),
-                          (int)result);
+    if (result == PINTI_CU_INVALID_CONTEXT || result == PINTI_CU_CONTEXT_IS_DESTROYED) {
+        char how[80];
+        (void)snprintf(how, sizeof(how), "cuCtxPushCurrent: %.40s (%d)",
+                       pinti_cuda_result_name(result), (int)result);
+        return context_is_gone(device, how, err);
     }
     if (result != PINTI_CU_SUCCESS) {
         return pinti_cuda_fail(err, result, "cuCtxPushCurrent", "GPU %d (%s)", device->ordinal,
                                device->name);
     }
+    if (device->context_id != 0 && id_of(device->context) != device->context_id) {
+        pinti_cu_context context;
+        (void)pinti_cuda.ctx_pop_current(&context);
+        return context_is_gone(device, "Another one is in its place", err);
+    }
+    ignore_captures();
     return PINT_OK;
 }
 
 void pinti_cuda_leave(void)
 {
     pinti_cu_context context;
+    heed_captures();
     (void)pinti_cuda.ctx_pop_current(&context);
 }
 
@@ -264,6 +313,9 @@ pint_status pinti_cuda_make_exported(const pinti_cuda_device *device, size_t byt
         return pinti_cuda_fail(err, result, "cuMemExportToShareableHandle",
                                "GPU %d (%s): %zu bytes", device->ordinal, device->name, bytes);
     }
+    /* Nothing says that the driver's descriptor is not inherited by programs; one would keep the
+     * memory. */
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (released != PINTI_CU_SUCCESS) { /* it would stay in memory when the descriptor is closed */
         (void)close(fd);
         return pinti_cuda_fail(err, released, "cuMemRelease", "GPU %d (%s): %zu bytes",

@@ -20,6 +20,8 @@ typedef struct pinti_cuda_device {
     char name[32];            /* as the driver calls it; printable */
     size_t granule;           /* cuMemCreate() sizes are multiples; 0: it has none of that family */
     pinti_cu_context context; /* retained, or NULL */
+    unsigned long long
+        context_id; /* another one is another context at the same address; 0: unknown */
 } pinti_cuda_device;
 
 /*
@@ -32,8 +34,14 @@ pint_status pinti_cuda_device_find(const char *which, pinti_cuda_device *out, pi
 pint_status pinti_cuda_device_retain(pinti_cuda_device *device, pint_error *err);
 void pinti_cuda_device_release(pinti_cuda_device *device);
 
-/* Make the context current for this thread. PINT_E_FORKED without touching the driver;
- * PINT_E_DEVICE_LOST when another library has destroyed it. */
+/*
+ * Make the context current for this thread. PINT_E_FORKED without touching the driver;
+ * PINT_E_DEVICE_LOST when another library has destroyed it, also if it has made it anew since: then
+ * what we had in it is gone all the same.
+ *
+ * Until pinti_cuda_leave() no capture of a graph by another thread forbids our calls, nor is it
+ * invalidated by them. Enter and leave do not nest.
+ */
 pint_status pinti_cuda_enter(const pinti_cuda_device *device, pint_error *err);
 void pinti_cuda_leave(void);
 

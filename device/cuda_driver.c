@@ -105,8 +105,9 @@ static void set_address(void *out_function, void *address)
     memcpy(out_function, &address, sizeof(address));
 }
 
-/* Fill the table. Returns the first required name that is missing, or NULL. The required versions
- * go up to 12.0, so an older driver always misses one. */
+/* Fill the table. Returns the first required name that is missing, or NULL. Looked for by a library
+ * that is called cuGetProcAddress_v2, the flag for the default means: NULL is the legacy default
+ * stream, however the program was compiled. */
 static const char *resolve(get_proc_address find, pinti_cu_result *out_result)
 {
     const char *missing = NULL;
@@ -162,18 +163,38 @@ static void settle_unusable(const char *path, void *library, pinti_cu_result res
            version / 1000, version % 1000 / 10, missing);
 }
 
+/*
+ * The driver answers a request for an interface that is newer than itself with the newest it has
+ * under that name, whose parameters may be others. Such an entry point is as good as missing.
+ * False: the outcome is settled.
+ */
+static bool drop_newer_entries(const char *path, void *library)
+{
+    const pinti_cu_result result = pinti_cuda.driver_get_version(&driver_version);
+    if (result != PINTI_CU_SUCCESS) {
+        driver_version = 0;
+        settle(PINTI_CUDA_FAILED, "CUDA driver: cuDriverGetVersion: %s (%d)",
+               pinti_cuda_result_name(result), (int)result);
+        return false;
+    }
+    for (size_t i = 0; i < N_ENTRIES; i++) {
+        if (entries[i].version > driver_version) {
+            if (entries[i].required) {
+                driver_version = 0;
+                settle_unusable(path, library, PINTI_CU_SUCCESS, entries[i].name);
+                return false;
+            }
+            set_address((char *)&pinti_cuda + entries[i].off, NULL);
+        }
+    }
+    return true;
+}
+
 /* After cuInit(): is there something to work with? */
 static void check_devices(void)
 {
-    int version = 0;
-    pinti_cu_result result = pinti_cuda.driver_get_version(&version);
-    if (result != PINTI_CU_SUCCESS) {
-        settle(PINTI_CUDA_FAILED, "CUDA driver: cuDriverGetVersion: %s (%d)",
-               pinti_cuda_result_name(result), (int)result);
-        return;
-    }
     int n_devices = 0;
-    result = pinti_cuda.device_get_count(&n_devices);
+    const pinti_cu_result result = pinti_cuda.device_get_count(&n_devices);
     if (result != PINTI_CU_SUCCESS && result != PINTI_CU_NO_DEVICE) {
         settle(PINTI_CUDA_FAILED, "CUDA driver: cuDeviceGetCount: %s (%d)",
                pinti_cuda_result_name(result), (int)result);
@@ -183,7 +204,6 @@ static void check_devices(void)
         settle(PINTI_CUDA_NO_DEVICE, "no CUDA device is visible to this process");
         return;
     }
-    driver_version = version;
     outcome = PINTI_CUDA_READY;
 }
 
@@ -243,7 +263,9 @@ static void load(void)
         settle_unusable(path, library, result, missing);
         return;
     }
-    initialise(path);
+    if (drop_newer_entries(path, library)) {
+        initialise(path);
+    }
 }
 
 pint_status pinti_cuda_load(pint_error *err)
@@ -278,7 +300,7 @@ bool pinti_cuda_is_forked(void)
 
 int pinti_cuda_version(void)
 {
-    return driver_version;
+    return outcome == PINTI_CUDA_READY ? driver_version : 0;
 }
 
 bool pinti_cuda_has_ipc(void)
@@ -300,7 +322,8 @@ const char *pinti_cuda_result_name(pinti_cu_result result)
     return name;
 }
 
-/* The cases are those that we act on; every other result is E_DEVICE. */
+/* The cases are those that we act on; every other result is E_DEVICE. Lost is what cuda.h says of
+ * that every further call returns the same, until the process ends. */
 pint_status pinti_cuda_status(pinti_cu_result result)
 {
     switch ((int)result) {
@@ -311,14 +334,16 @@ pint_status pinti_cuda_status(pinti_cu_result result)
     case PINTI_CU_STUB_LIBRARY:
     case PINTI_CU_NO_DEVICE:
     case PINTI_CU_INVALID_DEVICE:
+    case PINTI_CU_DEVICE_UNAVAILABLE: /* to this process: by its compute mode */
         return PINT_E_NO_DEVICE;
     case PINTI_CU_NOT_INITIALIZED:
         return pinti_cuda_is_forked() ? PINT_E_FORKED : PINT_E_DEVICE;
     case PINTI_CU_NOT_SUPPORTED:
         return PINT_E_UNSUPPORTED;
     case PINTI_CU_DEINITIALIZED:
-    case PINTI_CU_DEVICE_UNAVAILABLE:
     case PINTI_CU_ECC_UNCORRECTABLE:
+    case PINTI_CU_NVLINK_UNCORRECTABLE:
+    case PINTI_CU_CONTAINED:
     case PINTI_CU_ILLEGAL_ADDRESS:
     case PINTI_CU_LAUNCH_TIMEOUT:
     case PINTI_CU_CONTEXT_IS_DESTROYED:
@@ -329,6 +354,9 @@ pint_status pinti_cuda_status(pinti_cu_result result)
     case PINTI_CU_INVALID_ADDRESS_SPACE:
     case PINTI_CU_INVALID_PC:
     case PINTI_CU_LAUNCH_FAILED:
+    case PINTI_CU_TENSOR_MEMORY_LEAK:
+    case PINTI_CU_MPS_CLIENT_TERMINATED:
+    case PINTI_CU_EXTERNAL_DEVICE:
         return PINT_E_DEVICE_LOST;
     default:
         return PINT_E_DEVICE;

@@ -19,6 +19,12 @@ typedef struct pinti_cuda_abilities {
     bool map_host;
 } pinti_cuda_abilities;
 
+/* Staging memory that the driver allocated, since it could not be registered. */
+typedef struct pinti_cuda_block {
+    struct pinti_cuda_block *next;
+    void *host;
+} pinti_cuda_block;
+
 typedef struct pinti_cuda_state {
     pinti_backend base; /* first */
     pinti_cuda_device device;
@@ -27,6 +33,7 @@ typedef struct pinti_cuda_state {
     pthread_mutex_t lock;
     bool is_probed; /* under lock, as abilities */
     pinti_cuda_abilities abilities;
+    pinti_cuda_block *blocks; /* under lock */
 } pinti_cuda_state;
 
 static inline pinti_cuda_state *pinti_cuda_of(pinti_backend *backend)
@@ -54,6 +61,7 @@ void pinti_cuda_staging_free(pinti_backend *backend, void *host, uint64_t bytes)
 
 pint_status pinti_cuda_stream_create(pinti_backend *backend, void **out_stream, pint_error *err);
 void pinti_cuda_stream_destroy(pinti_backend *backend, void *stream);
+pint_status pinti_cuda_stream_check(pinti_backend *backend, void *stream, pint_error *err);
 pint_status pinti_cuda_stream_wait(pinti_backend *backend, void *stream, pint_error *err);
 pint_status pinti_cuda_stream_call(pinti_backend *backend, void *stream, void (*function)(void *),
                                    void *context, pint_error *err);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -50,19 +51,17 @@ static pint_status import_ipc(pinti_cuda_state *cuda, const uint8_t ipc[64], uin
     pinti_cu_result result =
         pinti_cuda.ipc_open_mem_handle(&address, handle, PINTI_CU_IPC_LAZY_PEER_ACCESS);
     if (result != PINTI_CU_SUCCESS) {
-        return pinti_cuda_fail(err, result, "cuIpcOpenMemHandle", "GPU %d (%s)%s",
-                               cuda->device.ordinal, cuda->device.name,
-                               result == PINTI_CU_INVALID_CONTEXT
-                                   ? ": not across PID namespaces; PINT_COPY_VMM works there"
-                                   : "");
+        /* With another PID namespace the driver's answer depends on the numbers of the processes.
+         */
+        return pinti_cuda_fail(err, result, "cuIpcOpenMemHandle",
+                               "GPU %d (%s): a handle needs one PID namespace and the same GPU; "
+                               "PINT_COPY_VMM does not",
+                               cuda->device.ordinal, cuda->device.name);
     }
+    /* A driver that cannot tell the size of what another process made is no reason to refuse it. */
     result = pinti_cuda.mem_get_address_range(&base, &mapped_bytes, address);
-    if (result != PINTI_CU_SUCCESS || mapped_bytes - (address - base) < bytes) {
+    if (result == PINTI_CU_SUCCESS && mapped_bytes - (address - base) < bytes) {
         (void)pinti_cuda.ipc_close_mem_handle(address);
-        if (result != PINTI_CU_SUCCESS) {
-            return pinti_cuda_fail(err, result, "cuMemGetAddressRange", "GPU %d (%s)",
-                                   cuda->device.ordinal, cuda->device.name);
-        }
         return pinti_fail(err, PINT_E_PROTOCOL, 0,
                           "GPU %d (%s): a handle of %zu bytes for a copy of %" PRIu64,
                           cuda->device.ordinal, cuda->device.name, mapped_bytes, bytes);
@@ -185,6 +184,55 @@ pint_status pinti_cuda_mapped(pinti_backend *backend, void *host, uint64_t *out_
 
 /* --- Staging ---------------------------------------------------------------------------------- */
 
+/* Where nothing can be registered: under confidential computing, in some sandboxes. */
+static pint_status alloc_by_driver(pinti_cuda_state *cuda, uint64_t bytes, void **out_host,
+                                   pint_error *err)
+{
+    pinti_cuda_block *block = calloc(1, sizeof(*block));
+    if (block == NULL) {
+        return pinti_fail(err, PINT_E_NO_MEMORY, 0, "device 'cuda': no memory");
+    }
+    const pint_status status = pinti_cuda_enter(&cuda->device, err);
+    if (status != PINT_OK) {
+        free(block);
+        return status;
+    }
+    const pinti_cu_result result =
+        pinti_cuda.mem_host_alloc(&block->host, bytes, PINTI_CU_HOST_ALLOC_PORTABLE);
+    pinti_cuda_leave();
+    if (result != PINTI_CU_SUCCESS) {
+        free(block);
+        return refused(err, result, "cuMemHostAlloc", cuda, bytes);
+    }
+    (void)pthread_mutex_lock(&cuda->lock);
+    block->next = cuda->blocks;
+    cuda->blocks = block;
+    (void)pthread_mutex_unlock(&cuda->lock);
+    *out_host = block->host;
+    return PINT_OK;
+}
+
+/* False: it is not of the driver's. */
+static bool free_by_driver(pinti_cuda_state *cuda, void *host)
+{
+    (void)pthread_mutex_lock(&cuda->lock);
+    pinti_cuda_block **link = &cuda->blocks;
+    while (*link != NULL && (*link)->host != host) {
+        link = &(*link)->next;
+    }
+    pinti_cuda_block *block = *link;
+    if (block != NULL) {
+        *link = block->next;
+    }
+    (void)pthread_mutex_unlock(&cuda->lock);
+    if (block != NULL && pinti_cuda_enter(&cuda->device, NULL) == PINT_OK) {
+        (void)pinti_cuda.mem_free_host(host); /* a context that is gone has freed it */
+        pinti_cuda_leave();
+    }
+    free(block);
+    return block != NULL;
+}
+
 pint_status pinti_cuda_staging_alloc(pinti_backend *backend, uint64_t bytes, void **out_host,
                                      pint_error *err)
 {
@@ -198,20 +246,25 @@ pint_status pinti_cuda_staging_alloc(pinti_backend *backend, uint64_t bytes, voi
     (void)madvise(at, bytes, MADV_DONTDUMP);
     (void)madvise(at, bytes, MADV_DONTFORK); /* a forked child has no use for it */
     const pint_status status = pinti_cuda_pin(backend, at, bytes, false, err);
-    if (status != PINT_OK) {
-        (void)munmap(at, bytes);
-        return status;
+    if (status == PINT_OK) {
+        *out_host = at;
+        return PINT_OK;
     }
-    *out_host = at;
-    return PINT_OK;
+    (void)munmap(at, bytes);
+    const bool can_allocate = pinti_cuda.mem_host_alloc != NULL && pinti_cuda.mem_free_host != NULL;
+    return status == PINT_E_DEVICE && can_allocate
+               ? alloc_by_driver(pinti_cuda_of(backend), bytes, out_host, err)
+               : status;
 }
 
 void pinti_cuda_staging_free(pinti_backend *backend, void *host, uint64_t bytes)
 {
     pint_error err;
+    if (pinti_cuda_is_forked() || free_by_driver(pinti_cuda_of(backend), host)) {
+        return; /* in a forked child it is not mapped */
+    }
     const pint_status status = pinti_cuda_unpin(backend, host, bytes, &err);
-    /* Memory that is still registered stays mapped; with the context its registration is gone. In
-     * a forked child it is not mapped at all. */
+    /* Memory that is still registered stays mapped; with the context its registration is gone. */
     if (status == PINT_OK || status == PINT_E_DEVICE_LOST) {
         (void)munmap(host, bytes);
     }

@@ -55,6 +55,38 @@ void pinti_cuda_stream_destroy(pinti_backend *backend, void *stream)
     pinti_cuda_leave();
 }
 
+/* What is enqueued on a stream that is being captured does not run: it would look as if it had. */
+static pint_status refuse_capture(const pinti_cuda_state *cuda, pinti_cu_stream stream,
+                                  pint_error *err)
+{
+    pinti_cu_capture_status capture = PINTI_CU_CAPTURE_NONE;
+    if (pinti_cuda.stream_is_capturing == NULL) {
+        return PINT_OK;
+    }
+    const pinti_cu_result result = pinti_cuda.stream_is_capturing(stream, &capture);
+    if (result != PINTI_CU_SUCCESS) {
+        return failed(cuda, result, "cuStreamIsCapturing", err);
+    }
+    if (capture != PINTI_CU_CAPTURE_NONE) {
+        return pinti_fail(err, PINT_E_STATE, 0,
+                          "GPU %d (%s): the stream is being captured into a graph: begin before "
+                          "the graph is launched, end after it",
+                          cuda->device.ordinal, cuda->device.name);
+    }
+    return PINT_OK;
+}
+
+pint_status pinti_cuda_stream_check(pinti_backend *backend, void *stream, pint_error *err)
+{
+    const pinti_cuda_state *cuda = pinti_cuda_of(backend);
+    pint_status status = pinti_cuda_enter(&cuda->device, err);
+    if (status == PINT_OK) {
+        status = refuse_capture(cuda, stream, err);
+        pinti_cuda_leave();
+    }
+    return status;
+}
+
 pint_status pinti_cuda_stream_wait(pinti_backend *backend, void *stream, pint_error *err)
 {
     const pinti_cuda_state *cuda = pinti_cuda_of(backend);
@@ -129,31 +161,31 @@ static bool is_real(const void *stream)
            stream != PINTI_CU_STREAM_PER_THREAD;
 }
 
+/* A batch that is refused is done piece by piece: that says which piece it was, if the driver
+ * refuses it then, too. Pieces of the batch that are under way all the same are copied twice. */
 static pint_status copy(const pinti_cuda_state *cuda, bool to_device, const pinti_piece *pieces,
                         uint32_t n_pieces, pinti_cu_stream stream, pint_error *err)
 {
     const bool is_batch = pinti_cuda.memcpy_batch_async != NULL && is_real(stream);
-    for (uint32_t done = 0; done < n_pieces;) {
+    pint_status status = PINT_OK;
+    for (uint32_t done = 0; status == PINT_OK && done < n_pieces;) {
         const uint32_t left = n_pieces - done;
         const uint32_t n = left < BATCH_RUNS_MAX ? left : BATCH_RUNS_MAX;
         pinti_cu_result result = PINTI_CU_NOT_SUPPORTED;
         if (is_batch && n >= BATCH_RUNS_MIN) {
             result = copy_batch(to_device, pieces + done, n, stream);
         }
-        if (result == PINTI_CU_NOT_SUPPORTED) {
-            const pint_status status =
-                copy_one_by_one(cuda, to_device, pieces + done, n, stream, err);
-            if (status != PINT_OK) {
-                return status;
-            }
-        } else if (result != PINTI_CU_SUCCESS) {
+        if (pinti_cuda_status(result) == PINT_E_DEVICE_LOST) {
             return pinti_cuda_fail(
                 err, result, "cuMemcpyBatchAsync", "GPU %d (%s): %" PRIu32 " copies %s the device",
                 cuda->device.ordinal, cuda->device.name, n, to_device ? "to" : "from");
         }
+        if (result != PINTI_CU_SUCCESS) {
+            status = copy_one_by_one(cuda, to_device, pieces + done, n, stream, err);
+        }
         done += n;
     }
-    return PINT_OK;
+    return status;
 }
 
 /* After an error some of the pieces may be under way. */
@@ -199,6 +231,9 @@ pint_status pinti_cuda_mark(pinti_backend *backend, void *stream, pinti_mark **o
     if (mark == NULL) {
         status = pinti_fail(err, PINT_E_NO_MEMORY, 0, "device 'cuda': mark");
     } else {
+        status = refuse_capture(cuda, stream, err); /* the mark would never pass */
+    }
+    if (status == PINT_OK) {
         status = record(cuda, mark, stream, err);
     }
     pinti_cuda_leave();

@@ -8,7 +8,9 @@
  *   gpu_worker TABLE COLUMN check        another GPU worker: reads the same device copy, which it
  *                                        gets by its handle; nothing is moved
  *   gpu_worker TABLE COLUMN print        a CPU worker again: reads the result. It opens the device
- * to bring to the host what is newer there
+ *                                        to bring to the host what is newer there
+ *   gpu_worker TABLE COLUMN mapped       a GPU worker without a copy: its kernel reads the table's
+ *                                        own pages, which the runtime library knows as registered
  *
  * Start as many of each as you like. The device is $GPU, or "cuda:0".
  */
@@ -108,12 +110,45 @@ struct work {
         return true;
     }
 
-    bool open_on_device(uint32_t access)
+    bool open_device()
     {
         const char *name = std::getenv("GPU");
         return pint_device_open(pool, name != nullptr ? name : "cuda:0", &device, &err) ==
                    PINT_OK &&
-               pint_copy_open(device, &column, 0, access, &copy, &err) == PINT_OK;
+               use_device();
+    }
+
+    /* The same GPU for the runtime library: streams and memory are of its primary context. */
+    bool use_device()
+    {
+        pint_device_info info = PINT_DEVICE_INFO_INIT;
+        int n_devices = 0;
+        if (pint_device_get_info(device, &info, &err) != PINT_OK) {
+            return false;
+        }
+        if (info.is_cuda == 0) { /* GPU=host: for the roles without kernels */
+            return true;
+        }
+        if (!cuda(cudaGetDeviceCount(&n_devices), "cudaGetDeviceCount")) {
+            return false;
+        }
+        for (int i = 0; i < n_devices; i++) {
+            cudaDeviceProp properties;
+            if (!cuda(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties")) {
+                return false;
+            }
+            if (std::memcmp(properties.uuid.bytes, info.uuid, sizeof(info.uuid)) == 0) {
+                return cuda(cudaSetDevice(i), "cudaSetDevice");
+            }
+        }
+        (void)std::snprintf(err.message, sizeof(err.message),
+                            "the runtime library does not see '%s'", info.name);
+        return false;
+    }
+
+    bool open_on_device(uint32_t access)
+    {
+        return open_device() && pint_copy_open(device, &column, 0, access, &copy, &err) == PINT_OK;
     }
 
     bool cuda(cudaError_t result, const char *what)
@@ -196,6 +231,56 @@ bool on_gpu(work &w, bool writes)
     return good;
 }
 
+/* What the runtime library says of memory that this library has registered: as of its own. */
+bool is_registered(work &w, const void *host, void **out_device)
+{
+    cudaPointerAttributes attributes;
+    unsigned int flags = 0;
+    void *const at = const_cast<void *>(host);
+    if (!w.cuda(cudaPointerGetAttributes(&attributes, at), "cudaPointerGetAttributes") ||
+        !w.cuda(cudaHostGetFlags(&flags, at), "cudaHostGetFlags") ||
+        !w.cuda(cudaHostGetDevicePointer(out_device, at, 0), "cudaHostGetDevicePointer")) {
+        return false;
+    }
+    std::printf("host memory at %p: %s, flags 0x%x, on the GPU at %p\n", host,
+                attributes.type == cudaMemoryTypeHost ? "registered" : "not registered", flags,
+                *out_device);
+    return attributes.type == cudaMemoryTypeHost;
+}
+
+/* A kernel over host memory: for what is read once. Nobody writes meanwhile. */
+bool mapped(work &w)
+{
+    const uint64_t n_rows = pint_table_rows(w.table);
+    uint64_t address = 0;
+    void *values = nullptr;
+    void *validity = nullptr;
+    moments *sums = nullptr;
+    moments result = {};
+    bool good = w.open_device() &&
+                pint_device_mapped(w.device, &w.column, &address, &w.err) == PINT_OK &&
+                is_registered(w, pint_column_values(&w.column), &values) &&
+                (w.column.validity == nullptr || is_registered(w, w.column.validity, &validity));
+    if (good && reinterpret_cast<uintptr_t>(values) != address) {
+        (void)std::snprintf(w.err.message, sizeof(w.err.message), "two addresses of one column");
+        good = false;
+    }
+    good = good && w.cuda(cudaMalloc(&sums, sizeof(*sums)), "cudaMalloc") &&
+           w.cuda(cudaMemset(sums, 0, sizeof(*sums)), "cudaMemset");
+    if (good) {
+        add_up<<<blocks, threads>>>(
+            pintable::values<const double>(address, reinterpret_cast<uintptr_t>(validity), n_rows),
+            sums);
+        good = w.cuda(cudaGetLastError(), "kernel") &&
+               w.cuda(cudaMemcpy(&result, sums, sizeof(result), cudaMemcpyDeviceToHost), "sums");
+    }
+    if (good) {
+        std::printf("%.0f values, mean %g; nothing was moved\n", result.n, result.sum / result.n);
+    }
+    (void)cudaFree(sums);
+    return good;
+}
+
 bool print(work &w)
 {
     if (!w.open_on_device(PINT_READ) ||
@@ -218,14 +303,16 @@ int main(int argc, char **argv)
     const bool writes = std::strcmp(role, "standardise") == 0;
     const bool is_gpu = writes || std::strcmp(role, "check") == 0;
     const bool is_producer = std::strcmp(role, "produce") == 0;
-    if (!is_gpu && !is_producer && std::strcmp(role, "print") != 0) {
-        (void)std::fprintf(stderr,
-                           "usage: gpu_worker TABLE COLUMN produce|standardise|check|print\n");
+    const bool is_mapped = std::strcmp(role, "mapped") == 0;
+    if (!is_gpu && !is_producer && !is_mapped && std::strcmp(role, "print") != 0) {
+        (void)std::fprintf(
+            stderr, "usage: gpu_worker TABLE COLUMN produce|standardise|check|print|mapped\n");
         return 64;
     }
     work w;
     const bool good = w.join(argv[1], argv[2]) && (is_gpu        ? on_gpu(w, writes)
                                                    : is_producer ? produce(w)
+                                                   : is_mapped   ? mapped(w)
                                                                  : print(w));
     if (!good) {
         (void)std::fprintf(stderr, "gpu_worker: %s\n", w.err.message);

@@ -107,7 +107,7 @@ TEST(CudaOpen, DeviceInUseByAnotherIsSaid)
     pinti_backend *backend = NULL;
     pint_error err;
     fake_begin((const char *const[]){"FAKECUDA_FAIL=cuDevicePrimaryCtxRetain:1:46", NULL});
-    EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->open("0", &backend, &err), &err);
+    EXPECT_STATUS(PINT_E_NO_DEVICE, OPS->open("0", &backend, &err), &err);
     EXPECT_NE(strstr(err.message, "compute mode"), NULL);
     fake_end();
 }
@@ -164,6 +164,26 @@ TEST(CudaContext, TakenAwayByAResetIsLost)
     EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->info(backend, &info, &err), &err);
     EXPECT_NE(strstr(err.message, "cudaDeviceReset"), NULL);
     EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->stream_wait(backend, stream, &err), &err);
+    OPS->stream_destroy(backend, stream);
+    OPS->close(backend);
+    fake_end();
+}
+
+/* At the same address, but nothing that we had in it is there. */
+TEST(CudaContext, MadeAnewAfterAResetIsLostToo)
+{
+    pinti_backend *backend = gpu_open(NULL);
+    pinti_cu_context anew = NULL;
+    pint_device_info info = PINT_DEVICE_INFO_INIT;
+    pint_error err;
+    void *stream = NULL;
+    ASSERT_OK(OPS->stream_create(backend, &stream, &err), &err);
+    ASSERT_EQ(pinti_cuda.primary_ctx_release(0), PINTI_CU_SUCCESS);
+    ASSERT_EQ(pinti_cuda.primary_ctx_retain(&anew, 0), PINTI_CU_SUCCESS);
+    EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->info(backend, &info, &err), &err);
+    EXPECT_NE(strstr(err.message, "cudaDeviceReset"), NULL);
+    EXPECT_STATUS(PINT_E_DEVICE_LOST, OPS->stream_wait(backend, stream, &err), &err);
+    EXPECT_EQ((void *)gpu_current(), NULL);
     OPS->stream_destroy(backend, stream);
     OPS->close(backend);
     fake_end();
@@ -287,6 +307,16 @@ TEST(CudaImport, SameMemoryTwiceOnceToWriteOnceToRead)
     fake_end();
 }
 
+TEST(CudaImport, ProgramsDoNotInheritDescriptors)
+{
+    pinti_backend *backend = gpu_open(NULL);
+    const int fd = gpu_memory(GRANULE);
+    EXPECT_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    EXPECT_EQ(close(fd), 0);
+    OPS->close(backend);
+    fake_end();
+}
+
 TEST(CudaImport, WhatIsNoMemoryOfTheDeviceIsRefused)
 {
     pinti_backend *backend = gpu_open(NULL);
@@ -310,6 +340,7 @@ TEST(CudaImport, WhatIsNoMemoryOfTheDeviceIsRefused)
                   OPS->import(backend, PINT_COPY_IPC, -1, no_handle, 1, true, &address, &err),
                   &err);
     EXPECT_NE(strstr(err.message, "CUDA_ERROR_INVALID_HANDLE"), NULL);
+    EXPECT_NE(strstr(err.message, "one PID namespace"), NULL);
     EXPECT_STATUS(PINT_E_PROTOCOL,
                   OPS->import(backend, 3, small_fd, no_handle, 1, true, &address, &err), &err);
     EXPECT_EQ(close(null_fd), 0);
@@ -423,13 +454,43 @@ TEST(CudaStaging, IsRegisteredFromTheStart)
     fake_end();
 }
 
-TEST(CudaStaging, WhatTheDriverDoesNotTakeIsGivenBack)
+/* Where nothing can be registered at all, copies would have no way. */
+TEST(CudaStaging, IsTheDriversOwnWhereNothingCanBeRegistered)
 {
     pinti_backend *backend =
-        gpu_open((const char *const[]){"FAKECUDA_FAIL=cuMemHostRegister:1:2", NULL});
+        gpu_open((const char *const[]){"FAKECUDA_FAIL=cuMemHostRegister:1+:801", NULL});
+    uint64_t address = 0;
+    void *staging[2] = {NULL, NULL};
+    pint_error err;
+    const int fd = gpu_memory(GRANULE);
+    ASSERT_OK(OPS->import(backend, PINT_COPY_VMM, fd, NULL, GRANULE, true, &address, &err), &err);
+    ASSERT_EQ(close(fd), 0);
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(OPS->staging_alloc(backend, GRANULE, &staging[i], &err), &err);
+        const pinti_piece piece = {address, staging[i], GRANULE};
+        memset(staging[i], 's' + i, GRANULE);
+        ASSERT_OK(OPS->copy(backend, true, &piece, 1, NULL, &err), &err);
+        ASSERT_OK(OPS->stream_wait(backend, NULL, &err), &err);
+        EXPECT_EQ(((const char *)(uintptr_t)address)[GRANULE - 1], 's' + i);
+    }
+    EXPECT_EQ(fake.calls("cuMemHostAlloc"), 2u);
+    OPS->staging_free(backend, staging[0], GRANULE);
+    OPS->staging_free(backend, staging[1], GRANULE);
+    EXPECT_EQ(fake.calls("cuMemFreeHost"), 2u);
+    EXPECT_EQ(fake.calls("cuMemHostUnregister"), 0u);
+    OPS->release(backend, PINT_COPY_VMM, address, GRANULE);
+    OPS->close(backend);
+    fake_end();
+}
+
+TEST(CudaStaging, WhatTheDriverDoesNotGiveIsSaid)
+{
+    pinti_backend *backend = gpu_open(
+        (const char *const[]){"FAKECUDA_FAIL=cuMemHostRegister:1:2,cuMemHostAlloc:1:2", NULL});
     void *staging = NULL;
     pint_error err;
     EXPECT_STATUS(PINT_E_DEVICE, OPS->staging_alloc(backend, GRANULE, &staging, &err), &err);
+    EXPECT_NE(strstr(err.message, "cuMemHostAlloc: CUDA_ERROR_OUT_OF_MEMORY"), NULL);
     EXPECT_EQ(staging, NULL);
     OPS->close(backend);
     fake_end();

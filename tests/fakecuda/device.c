@@ -340,3 +340,17 @@ pinti_cu_result fake_ctx_get_current(pinti_cu_context *out_context)
     *out_context = own->n == 0 ? NULL : own->top[own->n - 1].context;
     return PINTI_CU_SUCCESS;
 }
+
+/* Another one for each time the context is made; never 0. */
+pinti_cu_result fake_ctx_get_id(pinti_cu_context context, unsigned long long *out_id)
+{
+    FAKE_ENTER(ctx_get_id);
+    if (context == NULL || context < devices || context >= devices + n_devices || out_id == NULL) {
+        return PINTI_CU_INVALID_VALUE;
+    }
+    if (context->n_retains == 0) {
+        return PINTI_CU_CONTEXT_IS_DESTROYED;
+    }
+    *out_id = context->incarnation + 1;
+    return PINTI_CU_SUCCESS;
+}

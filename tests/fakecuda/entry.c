@@ -21,6 +21,7 @@
 fake_settings fake_set;
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 _Thread_local bool fake_in_host_func;
+_Thread_local pinti_cu_capture_mode fake_capture_mode;
 
 /* The process that called cuInit(), or 0. Read without the lock: a forked child must not take it.
  */
@@ -144,6 +145,14 @@ static void read_settings(void)
     } else {
         bad_setting("FAKECUDA_ASYNC", async);
     }
+    const char *capture = getenv("FAKECUDA_CAPTURE");
+    if (capture != NULL && strcmp(capture, "elsewhere") == 0) {
+        fake_set.capture = FAKE_CAPTURE_ELSEWHERE;
+    } else if (capture != NULL && strcmp(capture, "streams") == 0) {
+        fake_set.capture = FAKE_CAPTURE_STREAMS;
+    } else if (capture != NULL && capture[0] != '\0') {
+        bad_setting("FAKECUDA_CAPTURE", capture);
+    }
     const char *hide = getenv("FAKECUDA_HIDE");
     (void)snprintf(hidden, sizeof(hidden), "%s", hide != NULL ? hide : "");
     read_failures();
@@ -199,6 +208,32 @@ static bool is_plain(enum fake_call call)
            call == FAKE_CALL_get_error_string;
 }
 
+/* Calls that might wait for the device, or make or free memory: not while some thread captures a
+ * graph, unless the caller's thread has said that it does not care. */
+static bool is_unsafe_in_capture(enum fake_call call)
+{
+    switch ((int)call) {
+    case FAKE_CALL_event_query:
+    case FAKE_CALL_event_synchronize:
+    case FAKE_CALL_stream_query:
+    case FAKE_CALL_stream_synchronize:
+    case FAKE_CALL_primary_ctx_retain:
+    case FAKE_CALL_mem_alloc:
+    case FAKE_CALL_mem_free:
+    case FAKE_CALL_mem_host_alloc:
+    case FAKE_CALL_mem_free_host:
+    case FAKE_CALL_mem_host_register:
+    case FAKE_CALL_mem_host_unregister:
+    case FAKE_CALL_mem_map:
+    case FAKE_CALL_mem_unmap:
+    case FAKE_CALL_ipc_open_mem_handle:
+    case FAKE_CALL_ipc_close_mem_handle:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static pinti_cu_result refusal(enum fake_call call)
 {
     const pinti_cu_result wanted = injected(call);
@@ -212,6 +247,10 @@ static pinti_cu_result refusal(enum fake_call call)
         is_plain(call) || call == FAKE_CALL_init || call == FAKE_CALL_driver_get_version;
     if (!early && !fake_devices_ready()) {
         return PINTI_CU_NOT_INITIALIZED;
+    }
+    if (fake_set.capture == FAKE_CAPTURE_ELSEWHERE &&
+        fake_capture_mode != PINTI_CU_CAPTURE_RELAXED && is_unsafe_in_capture(call)) {
+        return PINTI_CU_CAPTURE_UNSUPPORTED;
     }
     return PINTI_CU_SUCCESS;
 }
@@ -284,7 +323,31 @@ static bool is_hidden(const char *name)
     return false;
 }
 
-/* One version per name, as declared in cuda_abi.h; a driver has what came out before it. */
+/* What a driver from 12.8 to before 13.0 has under the name: other parameters, the stream behind
+ * one more. Nobody here knows them, so a call is a mistake that must not pass. */
+static pinti_cu_result batch_of_12_8(void)
+{
+    (void)fputs("fakecuda: cuMemcpyBatchAsync of CUDA 12.8 was called as that of 13.0\n", stderr);
+    abort();
+}
+
+#define BATCH_OF_12_8 12080
+
+/* An interface that another one has replaced: given to those who ask for no newer one, and to those
+ * who do, by a driver that has no newer one. */
+static bool find_replaced(enum fake_call call, int version, void **out_address)
+{
+    const int least = version < fake_set.version ? version : fake_set.version;
+    if (call != FAKE_CALL_memcpy_batch_async || least < BATCH_OF_12_8 ||
+        least >= entries[call].version) {
+        return false;
+    }
+    pinti_cu_result (*const old)(void) = batch_of_12_8;
+    memcpy(out_address, &old, sizeof(*out_address));
+    return true;
+}
+
+/* As declared in cuda_abi.h; a driver has what came out before it. */
 pinti_cu_result fake_get_proc_address(const char *name, void **out_address, int version,
                                       uint64_t flags, pinti_cu_proc_found *out_found)
 {
@@ -294,6 +357,12 @@ pinti_cu_result fake_get_proc_address(const char *name, void **out_address, int 
     }
     const enum fake_call call = call_named(name, strlen(name));
     pinti_cu_proc_found found = PINTI_CU_PROC_FOUND;
+    if (find_replaced(call, version, out_address) && !is_hidden(name)) {
+        if (out_found != NULL) {
+            *out_found = found;
+        }
+        return PINTI_CU_SUCCESS;
+    }
     if (call == FAKE_N_CALLS || entries[call].address == NULL || is_hidden(name) ||
         entries[call].version > fake_set.version) {
         found = PINTI_CU_PROC_NOT_FOUND;
@@ -336,6 +405,8 @@ static const struct {
     {PINTI_CU_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {PINTI_CU_NOT_PERMITTED, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
     {PINTI_CU_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {PINTI_CU_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
     {PINTI_CU_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 

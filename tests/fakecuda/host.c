@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Registration of host memory. Checked against what the kernel would allow: the range must be
- * mapped and, unless registered read-only, writable; a shared mapping of a regular file cannot be
- * pinned. Pages are pinned whole, so registrations may not share one.
+ * Host memory: registered, or allocated by the driver. Registration is checked against what the
+ * kernel would allow: the range must be mapped and, unless registered read-only, writable; a shared
+ * mapping of a regular file cannot be pinned. Pages are pinned whole, so registrations may not
+ * share one.
  */
 
 #include <inttypes.h>
@@ -118,6 +119,15 @@ static uintptr_t alias_of(uintptr_t at, size_t bytes)
     return second == MAP_FAILED ? 0 : (uintptr_t)second + (at - first);
 }
 
+static void add(fake_registration *r, pinti_cu_context context)
+{
+    r->context = context;
+    r->incarnation = context->incarnation;
+    r->buffer_id = ++n_buffers;
+    r->next = registrations;
+    registrations = r;
+}
+
 pinti_cu_result fake_mem_host_register(void *base, size_t bytes, unsigned int flags)
 {
     FAKE_ENTER_CONTEXT(mem_host_register, context)
@@ -147,15 +157,8 @@ pinti_cu_result fake_mem_host_register(void *base, size_t bytes, unsigned int fl
         free(r);
         return PINTI_CU_NOT_SUPPORTED;
     }
-    r->base = at;
-    r->bytes = bytes;
-    r->alias = alias;
-    r->flags = flags;
-    r->context = context;
-    r->incarnation = context->incarnation;
-    r->buffer_id = ++n_buffers;
-    r->next = registrations;
-    registrations = r;
+    *r = (fake_registration){.base = at, .bytes = bytes, .alias = alias, .flags = flags};
+    add(r, context);
     return PINTI_CU_SUCCESS;
 }
 
@@ -167,7 +170,45 @@ static void forget(fake_registration **at)
         const uintptr_t first = page_of(r->alias);
         (void)munmap((void *)first, page_after(r->alias + r->bytes) - first);
     }
+    if (r->is_allocated) {
+        (void)munmap((void *)r->base, page_after(r->bytes));
+    }
     free(r);
+}
+
+pinti_cu_result fake_mem_host_alloc(void **out_host, size_t bytes, unsigned int flags)
+{
+    FAKE_ENTER_CONTEXT(mem_host_alloc, context)
+    if (out_host == NULL || bytes == 0 || flags != PINTI_CU_HOST_ALLOC_PORTABLE) {
+        return PINTI_CU_INVALID_VALUE;
+    }
+    fake_registration *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        abort();
+    }
+    void *host =
+        mmap(NULL, page_after(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (host == MAP_FAILED) {
+        free(r);
+        return PINTI_CU_OUT_OF_MEMORY;
+    }
+    *r = (fake_registration){
+        .base = (uintptr_t)host, .bytes = bytes, .alias = (uintptr_t)host, .is_allocated = true};
+    add(r, context);
+    *out_host = host;
+    return PINTI_CU_SUCCESS;
+}
+
+pinti_cu_result fake_mem_free_host(void *host)
+{
+    FAKE_ENTER_CONTEXT(mem_free_host, context)
+    for (fake_registration **at = &registrations; *at != NULL; at = &(*at)->next) {
+        if ((*at)->base == (uintptr_t)host && (*at)->is_allocated) {
+            forget(at);
+            return PINTI_CU_SUCCESS;
+        }
+    }
+    return PINTI_CU_INVALID_VALUE;
 }
 
 /* Needs no current context, but the one it was registered in must still be there. */
@@ -175,7 +216,7 @@ pinti_cu_result fake_mem_host_unregister(void *base)
 {
     FAKE_ENTER(mem_host_unregister);
     for (fake_registration **at = &registrations; *at != NULL; at = &(*at)->next) {
-        if ((*at)->base == (uintptr_t)base) {
+        if ((*at)->base == (uintptr_t)base && !(*at)->is_allocated) {
             if ((*at)->incarnation != (*at)->context->incarnation) {
                 return PINTI_CU_CONTEXT_IS_DESTROYED;
             }

@@ -44,6 +44,7 @@ enum fake_call {
 
 #define FAKE_PAGE ((size_t)4096)
 
+enum fake_capture { FAKE_CAPTURE_NONE, FAKE_CAPTURE_ELSEWHERE, FAKE_CAPTURE_STREAMS };
 enum fake_async { FAKE_ASYNC_SYNC, FAKE_ASYNC_RANDOM, FAKE_ASYNC_THREAD };
 
 typedef struct fake_settings {
@@ -53,6 +54,7 @@ typedef struct fake_settings {
     size_t memory_bytes;
     enum fake_async async;
     unsigned int seed;
+    enum fake_capture capture;
     bool host_alias;   /* device pointers of registered memory differ from the host's */
     bool no_read_only; /* READ_ONLY registration is not supported */
 } fake_settings;
@@ -60,6 +62,7 @@ typedef struct fake_settings {
 extern fake_settings fake_set;
 extern pthread_mutex_t fake_lock;
 extern _Thread_local bool fake_in_host_func;
+extern _Thread_local pinti_cu_capture_mode fake_capture_mode;
 
 pinti_cu_result fake_enter(enum fake_call call);
 void fake_leave(const int *guard);
@@ -157,6 +160,7 @@ typedef struct fake_registration {
     pinti_cu_context context;
     uint64_t incarnation; /* of the context */
     unsigned long long buffer_id;
+    bool is_allocated; /* by cuMemHostAlloc, not registered */
 } fake_registration;
 
 /* The registration that holds all of [at, at + bytes) as host or device address, or NULL. */

@@ -342,6 +342,36 @@ pinti_cu_result fake_launch_host_func(pinti_cu_stream handle, pinti_cu_host_fn f
     return fake_stream_append(stream, &op, NULL);
 }
 
+/* --- Capture of graphs: nothing is ever captured, but threads and streams can be told so
+ * ----------
+ */
+
+pinti_cu_result fake_thread_exchange_capture_mode(pinti_cu_capture_mode *mode)
+{
+    FAKE_ENTER(thread_exchange_capture_mode);
+    if (mode == NULL || (unsigned int)*mode > PINTI_CU_CAPTURE_RELAXED) {
+        return PINTI_CU_INVALID_VALUE;
+    }
+    const pinti_cu_capture_mode before = fake_capture_mode;
+    fake_capture_mode = *mode;
+    *mode = before;
+    return PINTI_CU_SUCCESS;
+}
+
+pinti_cu_result fake_stream_is_capturing(pinti_cu_stream handle,
+                                         pinti_cu_capture_status *out_status)
+{
+    FAKE_ENTER_CONTEXT(stream_is_capturing, context)
+    pinti_cu_stream stream = NULL;
+    const pinti_cu_result result = fake_stream_of(context, handle, &stream);
+    if (result == PINTI_CU_SUCCESS) {
+        *out_status = fake_set.capture == FAKE_CAPTURE_STREAMS && handle != NULL
+                          ? PINTI_CU_CAPTURE_ACTIVE
+                          : PINTI_CU_CAPTURE_NONE;
+    }
+    return result;
+}
+
 /* --- Events ----------------------------------------------------------------------------------- */
 
 static pinti_cu_result event_of(pinti_cu_event handle)

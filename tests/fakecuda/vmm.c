@@ -161,7 +161,7 @@ pinti_cu_result fake_mem_export(void *out_handle, pinti_cu_mem mem, pinti_cu_han
         type != PINTI_CU_HANDLE_TYPE_POSIX_FD) {
         return PINTI_CU_INVALID_VALUE;
     }
-    const int fd = fcntl(memory->fd, F_DUPFD_CLOEXEC, 0);
+    const int fd = dup(memory->fd); /* inherited by programs, unless the caller sees to it */
     if (fd < 0) {
         return PINTI_CU_OPERATING_SYSTEM;
     }
