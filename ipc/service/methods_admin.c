@@ -178,7 +178,8 @@ static bool add_device(const pinti_service *service, uint32_t device, cJSON *arr
                               rec->is_cuda != 0 || rec->budget_bytes != 0
                                   ? rec->budget_bytes
                                   : pinti_memory_budget(service->memory)) &&
-           pinti_json_add_u64(item, "broker_pid", (uint64_t)pinti_broker_pid(service, device));
+           pinti_json_add_u64(item, "broker_pid", (uint64_t)pinti_broker_pid(service, device)) &&
+           pinti_json_add_u64(item, "brokers_ending", pinti_endings_count(service, device));
 }
 
 static bool add_devices(const pinti_service *service, cJSON *result)

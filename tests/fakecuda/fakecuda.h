@@ -20,6 +20,8 @@
  *   FAKECUDA_SEED=N          of the mode random, and of the order inside a batch
  *   FAKECUDA_FAIL=NAME:N[+][:CODE],...   the N-th call of NAME (with +: and all later) gives CODE
  * (999). NAME "work": the N-th operation of any stream fails and breaks its context
+ *   FAKECUDA_STOP=NAME:N:FILE   the first process whose N-th call of NAME it is, stops there
+ * (SIGSTOP), having made FILE
  *   FAKECUDA_HOST_ALIAS=1    the device pointer of registered memory is not the host pointer
  *   FAKECUDA_NO_READ_ONLY=1  memory cannot be registered read-only
  *   FAKECUDA_LOG=PATH        a line per call: "PID NAME", or "PID NAME refused CODE"
