@@ -32,6 +32,8 @@ struct pinti_session {
     void *slot;
     pinti_connection *connection; /* NULL: none now */
     uint64_t away_since_ms;       /* its socket ended; 0: it has one, or never had */
+    uint64_t ended_ms;            /* its process ended; 0: not, or nobody tells */
+    uint64_t free_since_ms;       /* its tether was found free, for ever; 0: not yet */
     uint64_t probe_ms;            /* 0: not waiting */
     uint32_t probe_wait_ms;
 };
