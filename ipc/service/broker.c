@@ -76,6 +76,7 @@ static void end(pinti_service *service, pinti_broker *broker, const char *why)
     pinti_log("broker of device %u (pid %d): %s", broker->device, (int)pid, why);
     pinti_service_unwatch(service, broker->fd);
     close_fd(&broker->fd);
+    pinti_broker_outbox_clear(broker);
     pinti_broker_kill(service, broker->device, broker->pid, broker->pidfd, broker->is_child);
     broker->pidfd = -1;
     broker->pid = 0;
@@ -155,22 +156,26 @@ static void ask(pinti_service *service, pinti_broker *broker, uint32_t copy)
 {
     const pinti_copy_rec *rec = record(service, copy);
     pint_error err = {.status = PINT_OK};
-    char text[128];
     const uint64_t id = rec->id;
-    if (broker->fd < 0) {
+    const bool was_there = broker->fd >= 0;
+    if (!was_there) {
         const pint_status status = start(service, broker, &err);
         if (status != PINT_OK) {
             pinti_copies_failed(service, copy, id, status, err.message);
             return;
         }
     }
-    const size_t bytes = pinti_broker_ask(text, sizeof(text), rec->bytes, rec->kind, id);
+    broker->request_bytes =
+        pinti_broker_ask(broker->request, sizeof(broker->request), rec->bytes, rec->kind, id);
     broker->asked_copy = copy;
     broker->asked_id = id;
     broker->due_ms = pinti_clock_ms() + limit_ms(service, broker, rec->bytes);
-    const int rc = pinti_wire_send(broker->fd, text, bytes, NULL, 0, true);
+    const int rc = pinti_broker_flush(service, broker);
+    if (rc == PINTI_WIRE_CLOSED && was_there) {
+        broker->asked_copy = NONE; /* it died idle, and did not hear of this: its successor will */
+    }
     if (rc != 0) {
-        end(service, broker, rc == PINTI_WIRE_CLOSED ? "it has ended" : "it does not read");
+        end(service, broker, rc == PINTI_WIRE_CLOSED ? "it has ended" : "its socket has failed");
     }
 }
 
@@ -226,14 +231,16 @@ void pinti_brokers_due(pinti_service *service)
 void pinti_broker_free(pinti_service *service, uint32_t device, uint64_t serial, uint64_t id)
 {
     pinti_broker *broker = &service->brokers[device];
-    char text[64];
     if (broker->fd < 0 || (serial != 0 && serial != broker->serial)) {
         return; /* the memory went with it */
     }
-    const int n = snprintf(text, sizeof(text), "{\"free\":%" PRIu64 "}", id);
-    const int rc = pinti_wire_send(broker->fd, text, (size_t)n, NULL, 0, true);
+    if (!pinti_broker_queue_free(broker, id)) {
+        pinti_log("broker of device %u: out of memory, copy %" PRIu64 " is not freed", device, id);
+        return;
+    }
+    const int rc = pinti_broker_flush(service, broker);
     if (rc != 0 && rc != PINTI_WIRE_CLOSED) { /* an end is seen as an event */
-        end(service, broker, "it does not read");
+        end(service, broker, "its socket has failed");
     }
 }
 
@@ -316,6 +323,10 @@ void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
     if (broker->fd < 0) {
         return;
     }
+    if (broker->wants_room && pinti_broker_flush(service, broker) == PINTI_WIRE_MALFORMED) {
+        end(service, broker, "its socket has failed");
+        return;
+    }
     const int rc = pinti_wire_recv(broker->fd, service->buffer, &bytes, &fd, 1, &n_fds, true);
     if (rc == PINTI_WIRE_WOULD_BLOCK) {
         return;
@@ -360,6 +371,7 @@ void pinti_broker_restore(pinti_service *service, const pinti_kept *kept)
     broker->pidfd = fds[1];
     broker->pid = kept->pid;
     broker->serial = kept->id;
+    broker->has_made = true; /* or it would not be worth a second try: nobody knows */
 }
 
 bool pinti_brokers_hand_over(pinti_service *service)
@@ -392,6 +404,7 @@ void pinti_brokers_stop(pinti_service *service, bool forked)
         }
         broker->fd = -1;
         broker->pidfd = -1;
+        pinti_broker_outbox_clear(broker);
     }
     pinti_endings_stop(service, forked);
 }

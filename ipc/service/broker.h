@@ -32,7 +32,7 @@ void pinti_brokers_wake(pinti_service *service);
 /* Timer: ask for what waits, give up on who does not answer. */
 void pinti_brokers_due(pinti_service *service);
 
-/* Its socket is readable. */
+/* Its socket is readable, or has room for what it is to be told. */
 void pinti_broker_ready(pinti_service *service, pinti_broker *broker);
 
 /* A copy of kind PINT_COPY_IPC is over: tell the broker that made it, if it lives. serial 0: who it
@@ -70,6 +70,16 @@ pint_status pinti_broker_parse(const char *text, size_t bytes, pinti_broker_repl
 
 /* 64 bytes of base64 (88 characters). False: it is none. */
 bool pinti_base64_decode(const char *text, uint8_t out[64]);
+
+/* ---- broker_outbox.c ---- */
+
+/* Note that this is to be freed; false: out of memory. */
+bool pinti_broker_queue_free(pinti_broker *broker, uint64_t id);
+
+/* Send what there is, as far as there is room; the rest when there is. 0, or an outcome of
+ * pinti_wire_send() that ends the broker. */
+int pinti_broker_flush(pinti_service *service, pinti_broker *broker);
+void pinti_broker_outbox_clear(pinti_broker *broker);
 
 /* ---- broker_spawn.c ---- */
 

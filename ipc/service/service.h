@@ -68,8 +68,14 @@ typedef struct pinti_broker {
     uint32_t asked_copy; /* UINT32_MAX: none */
     uint64_t asked_id;   /* of the record */
     uint64_t due_ms;
-    bool has_answered;   /* its driver has been started */
-    bool has_made;       /* so once it worked */
+    bool has_answered; /* its driver has been started */
+    bool has_made;     /* so once it worked */
+    uint64_t *frees;   /* [n_frees] records whose memory it is yet to be told to free */
+    uint32_t n_frees;
+    uint32_t frees_room;
+    size_t request_bytes; /* 0: it was sent */
+    char request[128];
+    bool wants_room;     /* in its socket */
     uint64_t retried_id; /* record that a broker gave up over, and its successor was asked for */
 } pinti_broker;
 

@@ -159,6 +159,36 @@ TEST(BrokerEnd, KilledWhileItFrees)
     ASSERT_NO_FATAL(finish());
 }
 
+/* While it works it reads nothing, and its socket fills: that is no reason to end it. */
+TEST(BrokerEnd, OneThatIsBusyHearsOfAllThatIsToBeFreed, .timeout_s = 60)
+{
+    enum { N = 1000 };
+    static raw_copy copies[N];
+    ASSERT_NO_FATAL(start_with("30000", NULL));
+    for (uint32_t i = 0; i < N; i++) {
+        char name[16];
+        uint32_t index = 0;
+        uint32_t of = 0;
+        (void)snprintf(name, sizeof(name), "n%u", i);
+        ASSERT_TRUE(copy_table(&a, name, 1, &index, &of));
+        copies[i] = copy_open(&a, index, of, gpu, PINT_COPY_IPC, true);
+        ASSERT_EQ(copies[i].code, 0);
+    }
+    const pid_t pid = broker_pid();
+    EXPECT_EQ(kill(pid, SIGSTOP), 0);
+    for (uint32_t i = 0; i < N; i++) {
+        EXPECT_EQ(copy_drop(&a, &copies[i], false), 0);
+    }
+    send_open(&a, 0, PINT_COPY_IPC);
+    EXPECT_EQ(copy_stat(service.address, gpu, "copies"), 1u); /* asked for, and others are served */
+    EXPECT_EQ(broker_pid(), pid);
+    EXPECT_EQ(kill(pid, SIGCONT), 0);
+    EXPECT_EQ(copy_receive(&a).code, 0);
+    EXPECT_EQ(fake_broker_count("free"), N);
+    EXPECT_EQ(fake_broker_count("start "), 1);
+    ASSERT_NO_FATAL(finish());
+}
+
 /* One that was never asked for a second answer does not get one believed. */
 TEST(BrokerEnd, AnswersTooMany)
 {
