@@ -113,12 +113,15 @@ static pint_status send_object(int socket, cJSON *root, bool is_whole, int fd, p
                    : pinti_fail(err, PINT_E_SYSTEM, rc < 0 ? -rc : 0, "the service is gone");
 }
 
-static pint_status send_failure(int socket, uint64_t id, const pint_error *reason, pint_error *err)
+/* is_last: there will be no other answer. */
+static pint_status send_failure(int socket, uint64_t id, const pint_error *reason, bool is_last,
+                                pint_error *err)
 {
     cJSON *root = cJSON_CreateObject();
     const bool is_whole = root != NULL && pinti_json_add_u64(root, "id", id) &&
                           cJSON_AddStringToObject(root, "error", reason->message) != NULL &&
-                          cJSON_AddNumberToObject(root, "status", reason->status) != NULL;
+                          cJSON_AddNumberToObject(root, "status", reason->status) != NULL &&
+                          (!is_last || cJSON_AddTrueToObject(root, "last") != NULL);
     return send_object(socket, root, is_whole, -1, err);
 }
 
@@ -251,32 +254,6 @@ static pint_status get_vmm(const pinti_cuda_broker *broker, const pinti_broker_o
                                    broker->device.ordinal, broker->device.name, order->bytes);
 }
 
-static pint_status allocate(pinti_cuda_broker *broker, int socket, const pinti_broker_order *order,
-                            pint_error *err)
-{
-    int fd = -1;
-    const allocation *a = NULL;
-    pint_error reason;
-    const pint_status made = order->kind == PINT_COPY_VMM ? get_vmm(broker, order, &fd, &reason)
-                                                          : get_ipc(broker, order, &a, &reason);
-    pint_status status;
-    if (made == PINT_OK) {
-        status = send_memory(socket, order->id, fd, a != NULL ? &a->handle : NULL, err);
-    } else {
-        status = send_failure(socket, order->id, &reason, err);
-    }
-    if (fd >= 0) {
-        (void)close(fd); /* the one that was sent keeps the memory */
-    }
-    if (status == PINT_OK && made == PINT_E_DEVICE_LOST) {
-        if (err != NULL) {
-            *err = reason;
-        }
-        return made;
-    }
-    return status;
-}
-
 /* PINT_E_STATE: the socket has ended. */
 static pint_status receive(int socket, pinti_broker_order *out, pint_error *err)
 {
@@ -294,31 +271,82 @@ static pint_status receive(int socket, pinti_broker_order *out, pint_error *err)
     return pinti_broker_order_parse(buffer, bytes, out, err);
 }
 
+/* Not just an end: a socket that ends with messages unread takes answers with it. */
+void pinti_cuda_broker_refuse(int socket, const pint_error *reason)
+{
+    pinti_broker_order order;
+    while (receive(socket, &order, NULL) == PINT_OK) {
+        if (!order.is_free && send_failure(socket, order.id, reason, true, NULL) != PINT_OK) {
+            return;
+        }
+    }
+}
+
+/*
+ * Is the driver of this process of no use any more? A device that was lost comes back to a new
+ * process only. Of other failures nobody knows; a new process is cheap, unless this one has memory
+ * that would go with it.
+ */
+static bool is_past_help(const pinti_cuda_broker *broker, pint_status status)
+{
+    return status == PINT_E_DEVICE_LOST || status == PINT_E_NO_DEVICE ||
+           (status == PINT_E_DEVICE && broker->allocations == NULL);
+}
+
+/* The status of what was asked for, if this was the last answer; else PINT_OK. */
+static pint_status allocate(pinti_cuda_broker *broker, int socket, const pinti_broker_order *order,
+                            pint_error *err)
+{
+    int fd = -1;
+    const allocation *a = NULL;
+    pint_error reason;
+    const pint_status made = order->kind == PINT_COPY_VMM ? get_vmm(broker, order, &fd, &reason)
+                                                          : get_ipc(broker, order, &a, &reason);
+    const bool is_last = made != PINT_OK && is_past_help(broker, made);
+    pint_status status;
+    if (made == PINT_OK) {
+        status = send_memory(socket, order->id, fd, a != NULL ? &a->handle : NULL, err);
+    } else {
+        status = send_failure(socket, order->id, &reason, is_last, err);
+    }
+    if (fd >= 0) {
+        (void)close(fd); /* the one that was sent keeps the memory */
+    }
+    if (status == PINT_OK && is_last) {
+        pinti_cuda_broker_refuse(socket, &reason);
+        if (err != NULL) {
+            *err = reason;
+        }
+        return made;
+    }
+    return status;
+}
+
+/* Nobody waits for it: a failure matters when it says that the device is lost. */
+static pint_status free_one(pinti_cuda_broker *broker, int socket, uint64_t id, pint_error *err)
+{
+    pint_error reason;
+    if (free_ipc(broker, id, &reason) != PINT_E_DEVICE_LOST) {
+        return PINT_OK; /* the memory goes with the process */
+    }
+    pinti_cuda_broker_refuse(socket, &reason);
+    if (err != NULL) {
+        *err = reason;
+    }
+    return PINT_E_DEVICE_LOST;
+}
+
 pint_status pinti_cuda_broker_serve(pinti_cuda_broker *broker, int socket, pint_error *err)
 {
     for (;;) {
         pinti_broker_order order;
         pint_status status = receive(socket, &order, err);
         if (status == PINT_OK) {
-            status = order.is_free ? free_ipc(broker, order.id, err)
+            status = order.is_free ? free_one(broker, socket, order.id, err)
                                    : allocate(broker, socket, &order, err);
-            if (order.is_free && status != PINT_E_DEVICE_LOST) {
-                status = PINT_OK; /* nobody waits for it; the memory goes with the process */
-            }
         }
         if (status != PINT_OK) {
             return status == PINT_E_STATE ? PINT_OK : status;
-        }
-    }
-}
-
-void pinti_cuda_broker_refuse(int socket, const pint_error *reason)
-{
-    pinti_broker_order order;
-    while (receive(socket, &order, NULL) == PINT_OK) {
-        if (!order.is_free) {
-            (void)send_failure(socket, order.id, reason, NULL);
-            return;
         }
     }
 }

@@ -44,12 +44,14 @@ void pinti_cuda_broker_close(pinti_cuda_broker *broker);
 
 /*
  * Receive messages and answer them until the socket ends (PINT_OK), a message is none
- * (PINT_E_PROTOCOL), the answer cannot be sent (PINT_E_SYSTEM) or the device is lost
- * (PINT_E_DEVICE_LOST, answered): then only a new process gets it back.
+ * (PINT_E_PROTOCOL), the answer cannot be sent (PINT_E_SYSTEM) or the driver of this process is of
+ * no use any more (PINT_E_DEVICE_LOST, PINT_E_NO_DEVICE, PINT_E_DEVICE): that was answered, and
+ * then all requests were refused until the socket ended.
  */
 pint_status pinti_cuda_broker_serve(pinti_cuda_broker *broker, int socket, pint_error *err);
 
-/* Receive one message and answer that the device could not be opened. */
+/* Answer every request with this error, and that there will be no other answer, until the socket
+ * ends. */
 void pinti_cuda_broker_refuse(int socket, const pint_error *reason);
 
 #endif

@@ -216,7 +216,7 @@ ok 'and nobody answers there' 69 'pintable: ' once "$image" ping
 remove_containers
 
 echo "== sharing and memory"
-ok 'a new service takes the folder over' 0 '' start_service --init --memory 512m -- --budget 256M --mode 0666
+ok 'a new service takes the folder over' 0 '' start_service --memory 512m -- --budget 256M --mode 0666
 ok '72 MB, above the 64 MiB of /dev/shm' 0 '^big: 9000000 rows' load_column big 9000000
 ok 'the worker of the image, folder read-only, other uid' 0 '' foreign worker big x
 ok 'it has doubled the values' 0 '^17999998$' foreign head big --from 8999999 -n 1 --csv

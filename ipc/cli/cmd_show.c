@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "ipc/cli/cli.h"
+#include "ipc/cli/copy_list.h"
 #include "ipc/cli/inspect.h"
 #include "ipc/cli/output.h"
 #include "ipc/cli/value.h"
-#include "pintable/device.h"
 
 typedef struct column_facts {
     pint_column column;
@@ -139,11 +139,6 @@ static void print_columns(const column_facts *facts, uint32_t n_facts)
     pinti_grid_done(&grid);
 }
 
-static const char *kind_of(const pinti_copy_info *copy)
-{
-    return copy->kind == PINT_COPY_IPC ? "ipc" : "vmm";
-}
-
 static void print_copies(const column_facts *facts, uint32_t n_facts)
 {
     static const char *const headings[] = {"COPY OF", "DEVICE",   "KIND",
@@ -158,7 +153,7 @@ static void print_copies(const column_facts *facts, uint32_t n_facts)
             has_copies = true;
             pinti_grid_add(&grid, "%s", pint_column_name(&facts[i].column));
             pinti_grid_add(&grid, "%s", copy->device);
-            pinti_grid_add(&grid, "%s", kind_of(copy));
+            pinti_grid_add(&grid, "%s", pinti_copy_kind_name(copy->kind));
             pinti_grid_add(&grid, "%s", pinti_out_bytes(text, copy->bytes));
             pinti_grid_add(&grid, "%" PRIu64, copy->n_current);
             pinti_grid_add(&grid, "%" PRIu64, copy->n_alone);
@@ -179,7 +174,7 @@ static void put_copies(cJSON *object, const column_facts *fact)
         cJSON *item = pinti_append_object(array);
         pinti_put_text(item, "device", copy->device);
         pinti_put_text(item, "uuid", copy->uuid);
-        pinti_put_text(item, "kind", kind_of(copy));
+        pinti_put_text(item, "kind", pinti_copy_kind_name(copy->kind));
         pinti_put_u64(item, "bytes", copy->bytes);
         pinti_put_u64(item, "current_chunks", copy->n_current);
         pinti_put_u64(item, "alone_chunks", copy->n_alone);

@@ -5,34 +5,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ipc/cli/devices.h"
 #include "ipc/cli/output.h"
 #include "ipc/cli/request.h"
-#include "ipc/json.h"
 
 #define LABEL_WIDTH 12
-
-/* Members are shown as far as they are there and of their kind: a newer service may have others. */
-static uint64_t number_of(const cJSON *object, const char *key)
-{
-    uint64_t value = 0;
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    if (cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 0x1p53) {
-        return (uint64_t)item->valuedouble; /* also where it has a fraction: ages */
-    }
-    (void)pinti_json_u64_or(object, key, UINT64_MAX, 0, &value, NULL);
-    return value;
-}
-
-static const char *text_of(const cJSON *object, const char *key)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    return cJSON_IsString(item) ? item->valuestring : "?";
-}
-
-static bool flag_of(const cJSON *object, const char *key)
-{
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
-}
 
 static void print_label(const char *label)
 {
@@ -75,65 +52,42 @@ static void print_service(const cJSON *stat, const pinti_asker *asker)
     print_label("service");
     (void)printf("pintabled ");
     pinti_out_text(stdout, asker->hello.service, strlen(asker->hello.service));
-    (void)printf(", pid %" PRIu64 ", up %s", number_of(stat, "pid"),
-                 pinti_out_seconds(text, number_of(stat, "uptime_s")));
-    const uint64_t incarnation = number_of(stat, "incarnation");
+    (void)printf(", pid %" PRIu64 ", up %s", pinti_answer_number(stat, "pid"),
+                 pinti_out_seconds(text, pinti_answer_number(stat, "uptime_s")));
+    const uint64_t incarnation = pinti_answer_number(stat, "incarnation");
     if (incarnation > 1) {
         (void)printf(", restarted %" PRIu64 " times after a crash", incarnation - 1);
     }
     (void)putchar('\n');
     print_text("address", asker->address.socket);
-    print_text("pool", text_of(stat, "pool"));
-    if (flag_of(stat, "private")) {
+    print_text("pool", pinti_answer_text(stat, "pool"));
+    if (pinti_answer_flag(stat, "private")) {
         print_label("private");
         (void)printf("yes: exits %" PRIu64 " s after its last user, if no table is kept\n",
-                     number_of(stat, "idle_exit_s"));
+                     pinti_answer_number(stat, "idle_exit_s"));
     }
-    print_bytes("budget", number_of(stat, "budget_bytes"));
-    print_bytes("committed", number_of(stat, "committed_bytes"));
-    print_bytes("used", number_of(stat, "used_bytes"));
+    print_bytes("budget", pinti_answer_number(stat, "budget_bytes"));
+    print_bytes("committed", pinti_answer_number(stat, "committed_bytes"));
+    print_bytes("used", pinti_answer_number(stat, "used_bytes"));
     print_label("tables");
     (void)printf("%" PRIu64 ", %" PRIu64 " more waiting for their last user\n",
-                 number_of(stat, "tables"), number_of(stat, "dying"));
+                 pinti_answer_number(stat, "tables"), pinti_answer_number(stat, "dying"));
     print_label("jobs");
-    (void)printf("%" PRIu64 "\n", number_of(stat, "jobs"));
-    print_text("pages", text_of(stat, "huge"));
+    (void)printf("%" PRIu64 "\n", pinti_answer_number(stat, "jobs"));
+    print_text("pages", pinti_answer_text(stat, "huge"));
     print_features(cJSON_GetObjectItemCaseSensitive(stat, "features"));
     print_label("itself");
     (void)printf("%s, %" PRIu64 " descriptors\n",
-                 pinti_out_bytes(text, number_of(stat, "rss_bytes")), number_of(stat, "fds"));
+                 pinti_out_bytes(text, pinti_answer_number(stat, "rss_bytes")),
+                 pinti_answer_number(stat, "fds"));
 }
 
 static void print_devices(const cJSON *devices)
 {
-    static const char *const headings[] = {"DEVICE",  "UUID",    "KIND",   ">COPIES",
-                                           ">MEMORY", ">BUDGET", ">BROKER"};
-    pinti_grid grid;
-    const cJSON *device;
-    char text[PINTI_OUT_ROOM];
-    if (cJSON_GetArraySize(devices) == 0) {
-        return;
+    if (cJSON_GetArraySize(devices) > 0) {
+        (void)putchar('\n');
+        pinti_print_devices(devices);
     }
-    pinti_grid_init(&grid, headings, sizeof(headings) / sizeof(headings[0]));
-    cJSON_ArrayForEach(device, devices)
-    {
-        const uint64_t budget = number_of(device, "budget_bytes");
-        const uint64_t broker = number_of(device, "broker_pid");
-        pinti_grid_add(&grid, "%s", text_of(device, "name"));
-        pinti_grid_add(&grid, "%s", text_of(device, "uuid"));
-        pinti_grid_add(&grid, "%s", flag_of(device, "cuda") ? "cuda" : "host");
-        pinti_grid_add(&grid, "%" PRIu64, number_of(device, "copies"));
-        pinti_grid_add(&grid, "%s", pinti_out_bytes(text, number_of(device, "bytes")));
-        pinti_grid_add(&grid, "%s", budget != 0 ? pinti_out_bytes(text, budget) : "-");
-        if (broker != 0) {
-            pinti_grid_add(&grid, "%" PRIu64, broker);
-        } else {
-            pinti_grid_add(&grid, "-");
-        }
-    }
-    (void)putchar('\n');
-    pinti_grid_print(&grid);
-    pinti_grid_done(&grid);
 }
 
 static void print_sessions(const cJSON *sessions)
@@ -150,16 +104,16 @@ static void print_sessions(const cJSON *sessions)
     pinti_grid_init(&grid, headings, sizeof(headings) / sizeof(headings[0]));
     cJSON_ArrayForEach(session, sessions)
     {
-        pinti_grid_add(&grid, "%s", text_of(session, "id"));
-        pinti_grid_add(&grid, "%" PRIu64, number_of(session, "pid"));
-        pinti_grid_add(&grid, "%" PRIu64, number_of(session, "uid"));
-        pinti_grid_add(&grid, "%s", text_of(session, "mode"));
-        pinti_grid_add(&grid, "%s", text_of(session, "state"));
-        pinti_grid_add(&grid, "%s", pinti_out_seconds(text, number_of(session, "age_s")));
-        pinti_grid_add(&grid, "%" PRIu64, number_of(session, "leases"));
-        pinti_grid_add(&grid, "%" PRIu64, number_of(session, "tables"));
-        pinti_grid_add(&grid, "%s", flag_of(session, "connected") ? "up" : "away");
-        pinti_grid_add(&grid, "%s", text_of(session, "command"));
+        pinti_grid_add(&grid, "%s", pinti_answer_text(session, "id"));
+        pinti_grid_add(&grid, "%" PRIu64, pinti_answer_number(session, "pid"));
+        pinti_grid_add(&grid, "%" PRIu64, pinti_answer_number(session, "uid"));
+        pinti_grid_add(&grid, "%s", pinti_answer_text(session, "mode"));
+        pinti_grid_add(&grid, "%s", pinti_answer_text(session, "state"));
+        pinti_grid_add(&grid, "%s", pinti_out_seconds(text, pinti_answer_number(session, "age_s")));
+        pinti_grid_add(&grid, "%" PRIu64, pinti_answer_number(session, "leases"));
+        pinti_grid_add(&grid, "%" PRIu64, pinti_answer_number(session, "tables"));
+        pinti_grid_add(&grid, "%s", pinti_answer_flag(session, "connected") ? "up" : "away");
+        pinti_grid_add(&grid, "%s", pinti_answer_text(session, "command"));
     }
     (void)putchar('\n');
     pinti_grid_print(&grid);
@@ -170,7 +124,7 @@ static void print_sessions(const cJSON *sessions)
  * sessions of stat. */
 static int add_further_sessions(pinti_asker *asker, cJSON *stat)
 {
-    uint64_t next = number_of(stat, "next");
+    uint64_t next = pinti_answer_number(stat, "next");
     cJSON *sessions = cJSON_GetObjectItemCaseSensitive(stat, "sessions");
     cJSON_DeleteItemFromObjectCaseSensitive(stat, "next");
     while (next != 0) {
@@ -185,7 +139,7 @@ static int add_further_sessions(pinti_asker *asker, cJSON *stat)
         while (added != NULL && added->child != NULL) {
             (void)cJSON_AddItemToArray(sessions, cJSON_DetachItemViaPointer(added, added->child));
         }
-        const uint64_t after = number_of(more, "next");
+        const uint64_t after = pinti_answer_number(more, "next");
         next = after > next ? after : 0; /* positions only grow */
         cJSON_Delete(more);
     }

@@ -10,9 +10,10 @@
 #include "pintable/version.h"
 
 static const pinti_cli_command *const commands[] = {
-    &pinti_cmd_ls,    &pinti_cmd_show,  &pinti_cmd_head, &pinti_cmd_load, &pinti_cmd_drop,
-    &pinti_cmd_keep,  &pinti_cmd_jobs,  &pinti_cmd_stat, &pinti_cmd_ping, &pinti_cmd_evict,
-    &pinti_cmd_quota, &pinti_cmd_serve, &pinti_cmd_stop,
+    &pinti_cmd_ls,      &pinti_cmd_show,   &pinti_cmd_head,    &pinti_cmd_load,
+    &pinti_cmd_drop,    &pinti_cmd_keep,   &pinti_cmd_jobs,    &pinti_cmd_stat,
+    &pinti_cmd_devices, &pinti_cmd_copies, &pinti_cmd_discard, &pinti_cmd_ping,
+    &pinti_cmd_evict,   &pinti_cmd_quota,  &pinti_cmd_serve,   &pinti_cmd_stop,
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -5,6 +5,7 @@
 #include "ipc/cli/request.h"
 
 #include "ipc/connect.h"
+#include "ipc/json.h"
 
 #define CONNECT_MS 10000
 
@@ -46,4 +47,26 @@ void pinti_asker_close(pinti_asker *asker)
 {
     pinti_client_close(asker->client);
     asker->client = NULL;
+}
+
+uint64_t pinti_answer_number(const cJSON *object, const char *key)
+{
+    uint64_t value = 0;
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble < 0x1p53) {
+        return (uint64_t)item->valuedouble; /* also where it has a fraction: ages */
+    }
+    (void)pinti_json_u64_or(object, key, UINT64_MAX, 0, &value, NULL);
+    return value;
+}
+
+const char *pinti_answer_text(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsString(item) ? item->valuestring : "?";
+}
+
+bool pinti_answer_flag(const cJSON *object, const char *key)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }

@@ -2,7 +2,7 @@
 #ifndef IPC_CLI_REQUEST_H
 #define IPC_CLI_REQUEST_H
 
-/* Asking the service without joining its pool. Never starts one. */
+/* Asking the service without joining its pool, and taking its answers apart. Never starts one. */
 
 #include "ipc/address.h"
 #include "ipc/cli/cli.h"
@@ -23,5 +23,11 @@ int pinti_asker_request(pinti_asker *asker, const char *method, cJSON *params, i
                         cJSON **out_result);
 
 void pinti_asker_close(pinti_asker *asker);
+
+/* Members of an answer, as far as they are there and of their kind, else 0, "?", false: a newer
+ * service may have others. */
+uint64_t pinti_answer_number(const cJSON *object, const char *key);
+const char *pinti_answer_text(const cJSON *object, const char *key);
+bool pinti_answer_flag(const cJSON *object, const char *key);
 
 #endif

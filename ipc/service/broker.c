@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "host/error.h"
@@ -46,6 +45,7 @@ void pinti_brokers_init(pinti_service *service)
                                              .pidfd = -1,
                                              .asked_copy = NONE};
     }
+    pinti_endings_init(service);
 }
 
 int pinti_broker_pid(const pinti_service *service, uint32_t device)
@@ -63,35 +63,24 @@ static void close_fd(int *fd)
     }
 }
 
-/* Kill it, if it lives, and wait for its end if it is our child. */
-static void reap(pinti_broker *broker)
-{
-    if (broker->pidfd >= 0) {
-        (void)pinti_pidfd_kill(broker->pidfd, SIGKILL);
-    } else if (broker->is_child) {
-        (void)kill(broker->pid, SIGKILL);
-    }
-    /* Without a pidfd, one that an earlier incarnation started ends when its socket does. */
-    while (broker->is_child && waitpid(broker->pid, NULL, 0) < 0 && errno == EINTR) {
-    }
-    close_fd(&broker->pidfd);
-    broker->is_child = false;
-    broker->pid = 0;
-}
-
 /* What it was working on fails, and copies that live in it are gone. */
 static void end(pinti_service *service, pinti_broker *broker, const char *why)
 {
     const uint64_t serial = broker->serial;
     const uint32_t asked = broker->asked_copy;
     const uint64_t asked_id = broker->asked_id;
+    const pid_t pid = broker->pid;
     if (broker->fd < 0) {
         return;
     }
-    pinti_log("broker of device %u (pid %d): %s", broker->device, (int)broker->pid, why);
+    pinti_log("broker of device %u (pid %d): %s", broker->device, (int)pid, why);
     pinti_service_unwatch(service, broker->fd);
     close_fd(&broker->fd);
-    reap(broker);
+    pinti_broker_outbox_clear(broker);
+    pinti_broker_kill(service, broker->device, broker->pid, broker->pidfd, broker->is_child);
+    broker->pidfd = -1;
+    broker->pid = 0;
+    broker->is_child = false;
     broker->serial = 0;
     broker->asked_copy = NONE;
     if (is_cuda(service, broker->device)) {
@@ -99,8 +88,8 @@ static void end(pinti_service *service, pinti_broker *broker, const char *why)
         pinti_copies_broker_died(service, broker->device, serial);
     }
     if (asked != NONE) {
-        char text[128];
-        (void)snprintf(text, sizeof(text), "the broker of the device: %s", why);
+        char text[PINT_ERROR_MESSAGE_BYTES];
+        (void)snprintf(text, sizeof(text), "the broker of the device (pid %d): %s", (int)pid, why);
         pinti_copies_failed(service, asked, asked_id, PINT_E_DEVICE, text);
     }
     pinti_brokers_wake(service);
@@ -132,8 +121,10 @@ static pint_status start(pinti_service *service, pinti_broker *broker, pint_erro
         return status;
     }
     broker->is_child = true;
-    broker->pidfd = pinti_pidfd_open(broker->pid);
+    broker->pidfd = service->base->features.pidfd ? pinti_pidfd_open(broker->pid) : -1;
     broker->serial = ++header->next_copy_id;
+    broker->has_answered = false;
+    broker->has_made = false;
     if (!pinti_service_watch(service, broker->fd, EPOLLIN, &broker->source)) {
         status = pinti_fail(err, PINT_E_DEVICE, errno, "broker: epoll");
     } else if (is_cuda(service, broker->device)) {
@@ -153,28 +144,74 @@ static pint_status start(pinti_service *service, pinti_broker *broker, pint_erro
     return status;
 }
 
-/* Ask for the memory of a copy. */
+/* How long a broker may take over an allocation. */
+static uint64_t limit_ms(const pinti_service *service, const pinti_broker *broker, uint64_t bytes)
+{
+    const uint64_t ms = service->base->options.broker_ms;
+    return (broker->has_answered ? ms : 2 * ms) + (bytes >> 20);
+}
+
+/* Ask for the memory of a copy; the copy fails where that cannot be. */
 static void ask(pinti_service *service, pinti_broker *broker, uint32_t copy)
 {
     const pinti_copy_rec *rec = record(service, copy);
     pint_error err = {.status = PINT_OK};
-    char text[128];
     const uint64_t id = rec->id;
-    if (broker->fd < 0) {
+    const bool was_there = broker->fd >= 0;
+    if (!was_there) {
         const pint_status status = start(service, broker, &err);
         if (status != PINT_OK) {
             pinti_copies_failed(service, copy, id, status, err.message);
             return;
         }
     }
-    const size_t bytes = pinti_broker_ask(text, sizeof(text), rec->bytes, rec->kind, id);
+    broker->request_bytes =
+        pinti_broker_ask(broker->request, sizeof(broker->request), rec->bytes, rec->kind, id);
     broker->asked_copy = copy;
     broker->asked_id = id;
-    broker->due_ms = pinti_clock_ms() + service->base->options.broker_ms;
-    pinti_service_at(service, PINTI_TIMER_BROKER, broker->due_ms);
-    const int rc = pinti_wire_send(broker->fd, text, bytes, NULL, 0, true);
+    broker->due_ms = pinti_clock_ms() + limit_ms(service, broker, rec->bytes);
+    const int rc = pinti_broker_flush(service, broker);
+    if (rc == PINTI_WIRE_CLOSED && was_there) {
+        broker->asked_copy = NONE; /* it died idle, and did not hear of this: its successor will */
+    }
     if (rc != 0) {
-        end(service, broker, rc == PINTI_WIRE_CLOSED ? "it has ended" : "it does not read");
+        end(service, broker, rc == PINTI_WIRE_CLOSED ? "it has ended" : "its socket has failed");
+    }
+}
+
+/* May the next broker start? False: not yet (the timer is set), or the copy has failed over it. */
+static bool may_start(pinti_service *service, const pinti_broker *broker, uint32_t copy)
+{
+    pint_error err = {.status = PINT_OK};
+    uint64_t wait_ms = 0;
+    const pint_status status = pinti_endings_wait(service, broker->device, &wait_ms, &err);
+    if (status != PINT_OK) {
+        pinti_copies_failed(service, copy, record(service, copy)->id, status, err.message);
+        pinti_brokers_wake(service);
+        return false;
+    }
+    if (wait_ms > 0) {
+        pinti_service_in(service, PINTI_TIMER_BROKER, wait_ms);
+        return false;
+    }
+    return true;
+}
+
+/* Give up on one that is late; ask for what waits. */
+static void see_to(pinti_service *service, pinti_broker *broker)
+{
+    if (broker->asked_copy != NONE && broker->due_ms <= pinti_clock_ms()) {
+        end(service, broker, "it did not answer in time, and was killed: its driver hangs");
+    }
+    const uint32_t copy = broker->asked_copy == NONE ? next_copy(service, broker->device) : NONE;
+    if (copy != NONE && (broker->fd >= 0 || may_start(service, broker, copy))) {
+        ask(service, broker, copy);
+        if (broker->asked_copy == NONE) {
+            pinti_brokers_wake(service); /* that copy has failed: the next */
+        }
+    }
+    if (broker->asked_copy != NONE) {
+        pinti_service_at(service, PINTI_TIMER_BROKER, broker->due_ms);
     }
 }
 
@@ -185,38 +222,25 @@ void pinti_brokers_wake(pinti_service *service)
 
 void pinti_brokers_due(pinti_service *service)
 {
-    const uint64_t now_ms = pinti_clock_ms();
     pinti_copies_answer(service);
     for (uint32_t i = 0; i < PINTI_DEVICES_MAX; i++) {
-        pinti_broker *broker = &service->brokers[i];
-        if (broker->asked_copy != NONE && broker->due_ms <= now_ms) {
-            end(service, broker, "it did not answer in time");
-        }
-        if (broker->asked_copy == NONE) {
-            const uint32_t copy = next_copy(service, i);
-            if (copy != NONE) {
-                ask(service, broker, copy);
-            }
-        }
-        if (broker->asked_copy != NONE) {
-            pinti_service_at(service, PINTI_TIMER_BROKER, broker->due_ms);
-        } else if (next_copy(service, i) != NONE) {
-            pinti_brokers_wake(service); /* it could not be asked, that copy has failed: the next */
-        }
+        see_to(service, &service->brokers[i]);
     }
 }
 
 void pinti_broker_free(pinti_service *service, uint32_t device, uint64_t serial, uint64_t id)
 {
     pinti_broker *broker = &service->brokers[device];
-    char text[64];
     if (broker->fd < 0 || (serial != 0 && serial != broker->serial)) {
         return; /* the memory went with it */
     }
-    const int n = snprintf(text, sizeof(text), "{\"free\":%" PRIu64 "}", id);
-    const int rc = pinti_wire_send(broker->fd, text, (size_t)n, NULL, 0, true);
+    if (!pinti_broker_queue_free(broker, id)) {
+        pinti_log("broker of device %u: out of memory, copy %" PRIu64 " is not freed", device, id);
+        return;
+    }
+    const int rc = pinti_broker_flush(service, broker);
     if (rc != 0 && rc != PINTI_WIRE_CLOSED) { /* an end is seen as an event */
-        end(service, broker, "it does not read");
+        end(service, broker, "its socket has failed");
     }
 }
 
@@ -230,6 +254,25 @@ static bool is_good_fd(const pinti_service *service, const pinti_copy_rec *rec, 
            (fstat(fd, &st) == 0 && st.st_size >= 0 && (uint64_t)st.st_size >= rec->bytes);
 }
 
+/* It has given up. Is the same to be asked of its successor? Once, and where that may help: a
+ * driver that never worked is not better the second time. */
+static bool asks_again(pinti_broker *broker, const pinti_broker_reply *reply, bool has_made)
+{
+    const bool again =
+        (has_made || reply->status == PINT_E_DEVICE_LOST) && broker->retried_id != reply->id;
+    if (again) {
+        broker->retried_id = reply->id;
+    }
+    return again; /* the copy is still BUILDING, and the oldest */
+}
+
+static void give_up(pinti_service *service, pinti_broker *broker, const pinti_broker_reply *reply)
+{
+    char why[PINT_ERROR_MESSAGE_BYTES + 16];
+    (void)snprintf(why, sizeof(why), "it gave up: %s", reply->text);
+    end(service, broker, why);
+}
+
 /* The answer we wait for. False: it makes no sense. *fd is taken when it is -1 afterwards. */
 static bool take_answer(pinti_service *service, pinti_broker *broker,
                         const pinti_broker_reply *reply, int *fd)
@@ -239,6 +282,9 @@ static bool take_answer(pinti_service *service, pinti_broker *broker,
     const bool is_ipc = rec->kind == PINT_COPY_IPC;
     if (rec->id != broker->asked_id) {
         broker->asked_copy = NONE; /* dropped, and its index taken by another, meanwhile */
+        if (reply->is_last) {
+            give_up(service, broker, reply);
+        }
         pinti_brokers_wake(service);
         return true;
     }
@@ -250,10 +296,18 @@ static bool take_answer(pinti_service *service, pinti_broker *broker,
         return false;
     }
     broker->asked_copy = NONE;
+    const bool has_made = broker->has_made;
+    broker->has_answered = true;
+    broker->has_made = has_made || reply->status == PINT_OK;
     if (reply->status == PINT_OK) {
         pinti_copies_made(service, copy, reply->id, *fd, is_ipc ? reply->ipc : NULL,
                           broker->serial);
         *fd = -1;
+    } else if (reply->is_last) {
+        give_up(service, broker, reply);
+        if (!asks_again(broker, reply, has_made)) {
+            pinti_copies_failed(service, copy, reply->id, reply->status, reply->text);
+        }
     } else {
         pinti_copies_failed(service, copy, reply->id, reply->status, reply->text);
     }
@@ -269,6 +323,10 @@ void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
     if (broker->fd < 0) {
         return;
     }
+    if (broker->wants_room && pinti_broker_flush(service, broker) == PINTI_WIRE_MALFORMED) {
+        end(service, broker, "its socket has failed");
+        return;
+    }
     const int rc = pinti_wire_recv(broker->fd, service->buffer, &bytes, &fd, 1, &n_fds, true);
     if (rc == PINTI_WIRE_WOULD_BLOCK) {
         return;
@@ -282,8 +340,11 @@ void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
     bool good = pinti_broker_parse(service->buffer, bytes, &reply) == PINT_OK;
     if (good && broker->asked_copy != NONE && reply.id == broker->asked_id) {
         good = take_answer(service, broker, &reply, &fd);
+    } else if (good && broker->is_child) {
+        good = false; /* all that it was ever asked we have asked, one after the other */
     } else if (good && reply.status == PINT_OK && reply.has_ipc) {
-        pinti_broker_free(service, broker->device, 0, reply.id); /* nobody waits for it any more */
+        pinti_broker_free(service, broker->device, 0,
+                          reply.id); /* a dead service's, nobody's now */
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -310,6 +371,7 @@ void pinti_broker_restore(pinti_service *service, const pinti_kept *kept)
     broker->pidfd = fds[1];
     broker->pid = kept->pid;
     broker->serial = kept->id;
+    broker->has_made = true; /* or it would not be worth a second try: nobody knows */
 }
 
 bool pinti_brokers_hand_over(pinti_service *service)
@@ -335,12 +397,14 @@ void pinti_brokers_stop(pinti_service *service, bool forked)
             /* A program ends when nobody holds the other end: the keeper, if there is to be another
              * service. */
             if (!is_cuda(service, i)) {
-                reap(broker);
+                (void)kill(broker->pid, SIGKILL); /* our child; reaped by who reaps ours */
             }
             close_fd(&broker->fd);
             close_fd(&broker->pidfd);
         }
         broker->fd = -1;
         broker->pidfd = -1;
+        pinti_broker_outbox_clear(broker);
     }
+    pinti_endings_stop(service, forked);
 }

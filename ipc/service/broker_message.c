@@ -80,14 +80,17 @@ static pint_status take_error(const cJSON *root, pinti_broker_reply *out)
     }
     (void)pinti_printable(out->text, sizeof(out->text), text, strlen(text));
     out->status = status_of(root);
-    return PINT_OK;
+    return pinti_json_bool_or(root, "last", false, &out->is_last, NULL) == PINT_OK
+               ? PINT_OK
+               : PINT_E_PROTOCOL;
 }
 
 static pint_status take_success(const cJSON *root, pinti_broker_reply *out)
 {
     const char *ipc = NULL;
     if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "ok")) ||
-        cJSON_GetObjectItemCaseSensitive(root, "status") != NULL) {
+        cJSON_GetObjectItemCaseSensitive(root, "status") != NULL ||
+        cJSON_GetObjectItemCaseSensitive(root, "last") != NULL) {
         return PINT_E_PROTOCOL;
     }
     out->status = PINT_OK;
@@ -101,14 +104,14 @@ static pint_status take_success(const cJSON *root, pinti_broker_reply *out)
 
 pint_status pinti_broker_parse(const char *text, size_t bytes, pinti_broker_reply *out)
 {
-    static const char *const keys[] = {"id", "ok", "ipc", "error", "status"};
+    static const char *const keys[] = {"id", "ok", "ipc", "error", "status", "last"};
     cJSON *root = NULL;
     memset(out, 0, sizeof(*out));
     pint_status status = pinti_json_parse(text, bytes, &root, NULL);
     if (status != PINT_OK) {
         return PINT_E_PROTOCOL;
     }
-    if (pinti_json_only(root, keys, 5, NULL) != PINT_OK ||
+    if (pinti_json_only(root, keys, 6, NULL) != PINT_OK ||
         pinti_json_u64(root, "id", UINT64_MAX, &out->id, NULL) != PINT_OK) {
         status = PINT_E_PROTOCOL;
     } else {

@@ -113,8 +113,8 @@ pint_status pinti_broker_spawn(pinti_service *service, uint32_t device, int *out
     }
     const int fork_errno = errno;
     (void)close(pair[1]);
-    if (pid < 0 || fcntl(pair[0], F_SETFL, O_NONBLOCK) != 0) {
-        (void)close(pair[0]); /* a child that was forked finds its socket at its end */
+    if (pid < 0) {
+        (void)close(pair[0]);
         return pinti_fail(err, PINT_E_DEVICE, fork_errno, "broker: fork");
     }
     *out_fd = pair[0];

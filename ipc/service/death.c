@@ -38,12 +38,14 @@ static void end_leases(pinti_service *service, pinti_session *session)
     pinti_sweep_result result = {0};
     pinti_sweep_listed(&service->view, session->slot, session->index, &result);
     session->leases_ended = true;
-    const uint64_t n = result.n_reverted + result.n_restore + result.n_torn + result.n_forwarded;
+    const uint64_t n = result.n_reverted + result.n_restore + result.n_torn + result.n_rolled_back +
+                       result.n_forwarded;
     if (n != 0) {
         pinti_log("session %" PRIu64 " (pid %d) ended with leases: %" PRIu64 " undone, %" PRIu64
-                  " to restore, %" PRIu64 " torn, %" PRIu64 " completed",
+                  " to restore, %" PRIu64 " torn, %" PRIu64 " left to devices, %" PRIu64
+                  " completed",
                   session->id, (int)session->pid, result.n_reverted, result.n_restore,
-                  result.n_torn, result.n_forwarded);
+                  result.n_torn, result.n_rolled_back, result.n_forwarded);
     }
     pinti_admin_leases_ended(service, session->id);
 }
@@ -109,10 +111,17 @@ static void look_again(pinti_service *service, pinti_session *session)
     pinti_service_at(service, PINTI_TIMER_PROBE, session->probe_ms);
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /*
  * R9: what a GPU still does for the dead is over when the driver has seen the end of their last
- * descriptor. A forked child may hold that, and shows it by holding the session's socket too: so
- * wait for the end of the socket, and a second. True: not yet.
+ * descriptor. A forked child may hold that, and shows it by holding the session's socket too, or by
+ * mapping the tether. Memory goes before descriptors when a process ends, and its own socket may
+ * have ended long ago: so wait for all three, socket, process and tether, and a second from the
+ * last. True: not yet.
  */
 static bool device_may_run(pinti_service *service, pinti_session *session)
 {
@@ -126,7 +135,9 @@ static bool device_may_run(pinti_service *service, pinti_session *session)
     if (session->away_since_ms == 0) {
         session->away_since_ms = now_ms; /* of before a restart */
     }
-    const uint64_t due_ms = session->away_since_ms + DEVICE_REST_MS;
+    const uint64_t last_ms =
+        later(session->away_since_ms, later(session->ended_ms, session->free_since_ms));
+    const uint64_t due_ms = last_ms + DEVICE_REST_MS;
     if (due_ms <= now_ms) {
         return false;
     }
@@ -146,6 +157,9 @@ bool pinti_session_probe(pinti_service *service, pinti_session *session)
     const bool over = tether == PINTI_TETHER_FREE ||
                       (tether == PINTI_TETHER_TAMPERED &&
                        (session->process_ended || session->has_left || session->pidfd < 0));
+    if (over && session->free_since_ms == 0) {
+        session->free_since_ms = pinti_clock_ms();
+    }
     if (over && device_may_run(service, session)) {
         return false;
     }
@@ -170,6 +184,7 @@ bool pinti_session_probe(pinti_service *service, pinti_session *session)
 void pinti_session_process_ended(pinti_service *service, pinti_session *session)
 {
     session->process_ended = true;
+    session->ended_ms = pinti_clock_ms();
     pinti_service_unwatch(service, session->pidfd); /* it stays readable */
     end_leases(service, session);
     session->probe_wait_ms = 0;

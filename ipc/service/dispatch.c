@@ -117,6 +117,7 @@ static const method_entry methods[] = {
      false,
      false,
      {"copy", "generation", "force"}},
+    {"copy.users", pinti_method_copy_users, PINTI_NEEDS_READER, false, false, {"first"}},
     {"stat", pinti_method_stat, PINTI_NEEDS_READER, false, false, {"first"}},
     {"budget", pinti_method_budget, PINTI_NEEDS_READER, false, false, {"bytes"}},
     {"evict", pinti_method_evict, PINTI_NEEDS_READER, false, false, {"session"}},

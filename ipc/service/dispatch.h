@@ -81,6 +81,8 @@ pint_status pinti_method_job_drop(pinti_call *call, pint_error *err);
 pint_status pinti_method_device_open(pinti_call *call, pint_error *err);
 pint_status pinti_method_copy_open(pinti_call *call, pint_error *err);
 pint_status pinti_method_copy_drop(pinti_call *call, pint_error *err);
+/* methods_users.c */
+pint_status pinti_method_copy_users(pinti_call *call, pint_error *err);
 /* methods_admin.c */
 pint_status pinti_method_stat(pinti_call *call, pint_error *err);
 pint_status pinti_method_budget(pinti_call *call, pint_error *err);

@@ -437,23 +437,47 @@ bool pinti_keeper_respawn(pinti_base *base, bool *out_failed)
 
 /* ---- the keeper's loop --------------------------------------------------------------------- */
 
+static void log_death(const keeper *k, int status)
+{
+    if (!k->said_bye && WIFSIGNALED(status)) {
+        pinti_log("keeper: the service was ended by signal %d", WTERMSIG(status));
+    } else if (!k->said_bye) {
+        pinti_log("keeper: the service ended with status %d",
+                  WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    }
+}
+
+/*
+ * Wait for every child that has ended; is the service among them? As process 1 of a container, or a
+ * subreaper, the keeper is given the children that dead processes leave: helpers of a service that
+ * crashed, brokers. Nobody else would ever wait for them.
+ */
+static bool reap_children(const keeper *k)
+{
+    int status = 0;
+    bool is_dead = false;
+    for (;;) {
+        const pid_t pid = waitpid(-1, &status, WNOHANG);
+        if (pid <= 0) {
+            return is_dead;
+        }
+        if (pid == k->base->service_pid) {
+            log_death(k, status);
+            is_dead = true;
+        }
+    }
+}
+
 /* Is the service's process gone? */
 static bool service_is_dead(keeper *k)
 {
     pinti_base *base = k->base;
-    int status = 0;
-    const pid_t pid = waitpid(base->service_pid, &status, WNOHANG);
-    if (pid == base->service_pid) {
-        if (!k->said_bye && WIFSIGNALED(status)) {
-            pinti_log("keeper: the service was ended by signal %d", WTERMSIG(status));
-        } else if (!k->said_bye) {
-            pinti_log("keeper: the service ended with status %d",
-                      WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-        }
+    siginfo_t info = {.si_pid = 0};
+    if (reap_children(k)) {
         return true;
     }
-    if (pid == 0) {
-        return false; /* our child, running */
+    if (waitid(P_PID, (id_t)base->service_pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        return false; /* our child; if it has ended just now, there is an event for it */
     }
     if (base->service_pidfd >= 0) {
         struct pollfd entry = {.fd = base->service_pidfd, .events = POLLIN};

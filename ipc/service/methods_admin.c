@@ -178,7 +178,8 @@ static bool add_device(const pinti_service *service, uint32_t device, cJSON *arr
                               rec->is_cuda != 0 || rec->budget_bytes != 0
                                   ? rec->budget_bytes
                                   : pinti_memory_budget(service->memory)) &&
-           pinti_json_add_u64(item, "broker_pid", (uint64_t)pinti_broker_pid(service, device));
+           pinti_json_add_u64(item, "broker_pid", (uint64_t)pinti_broker_pid(service, device)) &&
+           pinti_json_add_u64(item, "brokers_ending", pinti_endings_count(service, device));
 }
 
 static bool add_devices(const pinti_service *service, cJSON *result)
@@ -261,6 +262,24 @@ pint_status pinti_method_budget(pinti_call *call, pint_error *err)
     return PINT_OK;
 }
 
+/* Nobody can be killed across pid namespaces: the kernel forbids it, and numbers mean nothing. */
+static pint_status fail_to_evict(const pinti_service *service, const pinti_session *session,
+                                 pint_error *err)
+{
+    char text[64];
+    const char *command = pinti_session_record(service, session->index)->command;
+    if (session->pid > 0) {
+        return pinti_fail(err, PINT_E_UNSUPPORTED, 0,
+                          "evict: there is no descriptor of process %d that could be trusted: kill "
+                          "it by its number",
+                          (int)session->pid);
+    }
+    return pinti_fail(err, PINT_E_UNSUPPORTED, 0,
+                      "evict: the process ('%s') is in another pid namespace, which this service "
+                      "cannot reach: stop its container, or kill it in there",
+                      pinti_printable(text, sizeof(text), command, strlen(command)));
+}
+
 pint_status pinti_method_evict(pinti_call *call, pint_error *err)
 {
     uint64_t id = 0;
@@ -280,10 +299,12 @@ pint_status pinti_method_evict(pinti_call *call, pint_error *err)
         return PINT_OK;
     }
     if (session->pidfd < 0 || session->pidfd_is_foreign) {
-        return pinti_fail(err, PINT_E_UNSUPPORTED, 0,
-                          "evict: this kernel gave no descriptor of the session's process");
+        return fail_to_evict(call->service, session, err);
     }
     if (pinti_pidfd_kill(session->pidfd, SIGKILL) != 0 && errno != ESRCH) {
+        if (session->pid <= 0) {
+            return fail_to_evict(call->service, session, err);
+        }
         return pinti_fail(err, errno == EPERM ? PINT_E_PERMISSION : PINT_E_SYSTEM, errno,
                           "evict: killing process %d", (int)session->pid);
     }

@@ -212,6 +212,7 @@ static void signal_ready(pinti_service *service)
     }
     /* a keeper that we forked is our child; helpers are waited for by those who started them */
     (void)waitpid(service->base->keeper_pid, NULL, WNOHANG);
+    pinti_endings_reap(service);
 }
 
 /* True: this process is the new keeper. */
@@ -283,6 +284,9 @@ static bool handle(pinti_service *service, pinti_source *source, uint32_t events
         return false;
     case PINTI_SOURCE_BROKER:
         pinti_broker_ready(service, (pinti_broker *)(void *)source);
+        return false;
+    case PINTI_SOURCE_ENDING:
+        pinti_ending_ready(service, (pinti_ending *)(void *)source);
         return false;
     case PINTI_SOURCE_CONNECTION:
         pinti_connection_ready(service, (pinti_connection *)(void *)source, events);

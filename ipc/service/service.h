@@ -30,6 +30,7 @@ enum pinti_source_kind {
     PINTI_SOURCE_PREPARER,
     PINTI_SOURCE_SWEEPER,
     PINTI_SOURCE_BROKER,
+    PINTI_SOURCE_ENDING, /* pidfd of a broker that was killed */
     PINTI_SOURCE_CONNECTION,
     PINTI_SOURCE_DEATH /* a session's pidfd: handled before all others */
 };
@@ -67,7 +68,28 @@ typedef struct pinti_broker {
     uint32_t asked_copy; /* UINT32_MAX: none */
     uint64_t asked_id;   /* of the record */
     uint64_t due_ms;
+    bool has_answered; /* its driver has been started */
+    bool has_made;     /* so once it worked */
+    uint64_t *frees;   /* [n_frees] records whose memory it is yet to be told to free */
+    uint32_t n_frees;
+    uint32_t frees_room;
+    size_t request_bytes; /* 0: it was sent */
+    char request[128];
+    bool wants_room;     /* in its socket */
+    uint64_t retried_id; /* record that a broker gave up over, and its successor was asked for */
 } pinti_broker;
+
+/* A broker that was killed and may not have ended yet (broker_end.c). */
+#define PINTI_ENDINGS 2u /* for each device */
+typedef struct pinti_ending {
+    pinti_source source;
+    uint32_t device;
+    pid_t pid; /* 0: none */
+    int pidfd; /* -1: none, or not needed any more */
+    bool is_child;
+    bool is_over; /* has ended, but could not be reaped yet */
+    uint64_t since_ms;
+} pinti_ending;
 
 /* A device copy, beside its record. */
 typedef struct pinti_copy {
@@ -120,6 +142,7 @@ struct pinti_service {
     uint64_t trim_keep_bytes;
 
     pinti_broker brokers[PINTI_DEVICES_MAX];
+    pinti_ending endings[PINTI_DEVICES_MAX * PINTI_ENDINGS];
     pinti_copy *copies; /* [PINTI_COPIES_MAX] */
     uint32_t n_copy_fds;
     uint32_t copy_fds_max;

@@ -475,6 +475,16 @@ bool pinti_session_refers(void *service, int kind, uint32_t index, uint32_t gene
     return false;
 }
 
+uint32_t pinti_session_count_holders(const pinti_service *service, int kind, uint32_t index,
+                                     uint32_t generation)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < service->n_sessions; i++) {
+        n += refers(service->sessions[i], kind, index, generation) ? 1 : 0;
+    }
+    return n;
+}
+
 const pinti_session *pinti_session_holder(const pinti_service *service, uint32_t table,
                                           uint32_t generation, uint32_t uid)
 {

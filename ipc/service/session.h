@@ -32,6 +32,8 @@ struct pinti_session {
     void *slot;
     pinti_connection *connection; /* NULL: none now */
     uint64_t away_since_ms;       /* its socket ended; 0: it has one, or never had */
+    uint64_t ended_ms;            /* its process ended; 0: not, or nobody tells */
+    uint64_t free_since_ms;       /* its tether was found free, for ever; 0: not yet */
     uint64_t probe_ms;            /* 0: not waiting */
     uint32_t probe_wait_ms;
 };
@@ -70,6 +72,9 @@ void pinti_session_remove(pinti_service *service, pinti_session *session);
 /* Does any slot refer to this generation of a table, job or copy (enum pinti_ref_kind)? service:
  * void * for pinti_cat_reap(). */
 bool pinti_session_refers(void *service, int kind, uint32_t index, uint32_t generation);
+/* How many sessions' slots do. */
+uint32_t pinti_session_count_holders(const pinti_service *service, int kind, uint32_t index,
+                                     uint32_t generation);
 /* A session that refers to the table; one of this uid if there is one. NULL: none. */
 const pinti_session *pinti_session_holder(const pinti_service *service, uint32_t table,
                                           uint32_t generation, uint32_t uid);

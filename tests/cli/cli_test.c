@@ -33,8 +33,9 @@ static const char *text_of(const cJSON *object, const char *key)
 
 /* ---- arguments ------------------------------------------------------------------------------- */
 
-static const char *const commands[] = {"serve", "ls",   "show",  "head",  "load", "drop", "jobs",
-                                       "stat",  "ping", "evict", "quota", "keep", "stop"};
+static const char *const commands[] = {"serve", "ls",      "show",   "head",   "load",  "drop",
+                                       "jobs",  "stat",    "ping",   "evict",  "quota", "keep",
+                                       "stop",  "devices", "copies", "discard"};
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 TEST(CliUsage, HelpNamesEveryCommandAndExitStatus)

@@ -209,18 +209,22 @@ static void expect_failure(const char *setting, uint64_t bytes, uint32_t kind, p
     pint_error err;
     fake_begin((const char *const[]){setting, NULL});
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    /* what says nothing about the request says that this process of the driver is past help */
+    const bool is_last = status == PINT_E_DEVICE_LOST || status == PINT_E_DEVICE;
     ask(pair[0], bytes, kind, 1);
-    if (status != PINT_E_DEVICE_LOST) {
-        ask(pair[0], 1, kind, 2); /* the next one is served */
-    }
+    ask(pair[0], 1, kind, 2); /* the next one is served, unless nothing is any more */
     const pint_status served = serve(pair, UUID_0, &err);
     ASSERT_TRUE(read_answer(pair[0], &a));
     EXPECT_EQ(a.reply.id, 1u);
     EXPECT_EQ(a.fd, -1);
     EXPECT_EQ((int)a.reply.status, (int)status);
     EXPECT_NE(strstr(a.reply.text, in_text), NULL);
-    if (status == PINT_E_DEVICE_LOST) {
-        EXPECT_EQ((int)served, (int)PINT_E_DEVICE_LOST);
+    EXPECT_EQ(a.reply.is_last, is_last);
+    if (is_last) {
+        EXPECT_EQ((int)served, (int)status);
+        ASSERT_TRUE(read_answer(pair[0], &a));
+        EXPECT_EQ((int)a.reply.status, (int)status);
+        EXPECT_EQ(a.reply.id, 2u);
         EXPECT_FALSE(read_answer(pair[0], &a));
     } else {
         EXPECT_EQ((int)served, (int)PINT_OK);
@@ -256,6 +260,31 @@ TEST(CudaBroker, EveryFailureIsAnsweredAndUndone)
                    "cuMemAlloc");
     expect_failure("FAKECUDA_FAIL=cuIpcGetMemHandle:1:801", 1, PINT_COPY_IPC, PINT_E_UNSUPPORTED,
                    "cuIpcGetMemHandle");
+}
+
+/* Memory shared by handles goes with the process: that is worth more than a failure that may pass.
+ */
+TEST(CudaBroker, AFailureOfUnknownKindDoesNotEndItWhileItHasMemory)
+{
+    int pair[2];
+    answer a;
+    pint_error err;
+    fake_begin((const char *const[]){"FAKECUDA_FAIL=cuMemAlloc:2:999,cuMemAlloc:4:46", NULL});
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    for (uint64_t id = 1; id <= 5; id++) {
+        ask(pair[0], 1, PINT_COPY_IPC, id);
+    }
+    EXPECT_STATUS(PINT_E_DEVICE_LOST, serve(pair, UUID_0, &err), &err);
+    static const pint_status statuses[] = {PINT_OK, PINT_E_DEVICE, PINT_OK, PINT_E_DEVICE_LOST,
+                                           PINT_E_DEVICE_LOST};
+    for (size_t i = 0; i < 5; i++) {
+        ASSERT_TRUE(read_answer(pair[0], &a));
+        EXPECT_EQ((int)a.reply.status, (int)statuses[i]);
+        EXPECT_EQ(a.reply.is_last, i >= 3);
+    }
+    EXPECT_FALSE(read_answer(pair[0], &a));
+    EXPECT_EQ(close(pair[0]), 0);
+    fake_end();
 }
 
 TEST(CudaBroker, AMessageThatIsNoneEndsIt)
@@ -379,6 +408,13 @@ static void expect_refused(const char *uuid, const char *library, const char *co
     EXPECT_EQ(a.reply.id, 8u);
     EXPECT_EQ((int)a.reply.status, (int)status);
     EXPECT_NE(a.reply.text[0], '\0');
+    EXPECT_TRUE(a.reply.is_last);
+    send_text(socket_fd, "{\"free\":3}");
+    ask(socket_fd, 1, PINT_COPY_VMM, 9); /* by a service that has not read it yet */
+    ASSERT_TRUE(read_answer(socket_fd, &a));
+    EXPECT_EQ(a.reply.id, 9u);
+    EXPECT_EQ((int)a.reply.status, (int)status);
+    EXPECT_EQ(shutdown(socket_fd, SHUT_WR), 0);
     EXPECT_FALSE(read_answer(socket_fd, &a));
     EXPECT_EQ(wait_for(pid), 1);
     EXPECT_EQ(close(socket_fd), 0);

@@ -7,6 +7,7 @@
  */
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,13 @@ typedef struct failure {
 
 static failure failures[FAILURES_MAX];
 static size_t n_failures;
+
+/* Where to stop, once: FAKECUDA_STOP. */
+static struct {
+    enum fake_call call;
+    uint64_t nth; /* 0: nowhere */
+    char path[512];
+} stop;
 
 typedef struct entry {
     const char *name;
@@ -116,6 +124,24 @@ static void read_failures(void)
     }
 }
 
+/* NAME:N:FILE */
+static void read_stop(void)
+{
+    const char *text = getenv("FAKECUDA_STOP");
+    stop.nth = 0;
+    if (text == NULL || text[0] == '\0') {
+        return;
+    }
+    char *end = NULL;
+    const size_t name_bytes = strcspn(text, ":");
+    stop.call = call_named(text, name_bytes);
+    stop.nth = text[name_bytes] == ':' ? strtoul(text + name_bytes + 1, &end, 10) : 0;
+    if (stop.call == FAKE_N_CALLS || stop.nth == 0 || *end != ':' ||
+        snprintf(stop.path, sizeof(stop.path), "%s", end + 1) >= (int)sizeof(stop.path)) {
+        bad_setting("FAKECUDA_STOP", text);
+    }
+}
+
 static bool is_setting(const char *name, const char *value)
 {
     const char *text = getenv(name);
@@ -156,6 +182,7 @@ static void read_settings(void)
     const char *hide = getenv("FAKECUDA_HIDE");
     (void)snprintf(hidden, sizeof(hidden), "%s", hide != NULL ? hide : "");
     read_failures();
+    read_stop();
     settled = true;
 }
 
@@ -255,6 +282,19 @@ static pinti_cu_result refusal(enum fake_call call)
     return PINTI_CU_SUCCESS;
 }
 
+/* The first process that makes the file stops; what the call would have done is not done yet. */
+static void may_stop(enum fake_call call)
+{
+    if (stop.nth == 0 || stop.call != call || n_calls[call] != stop.nth) {
+        return;
+    }
+    const int fd = open(stop.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        (void)close(fd);
+        (void)raise(SIGSTOP);
+    }
+}
+
 pinti_cu_result fake_enter(enum fake_call call)
 {
     const int64_t pid = atomic_load_explicit(&init_pid, memory_order_relaxed);
@@ -270,6 +310,7 @@ pinti_cu_result fake_enter(enum fake_call call)
     }
     const pinti_cu_result refused = refusal(call);
     log_call(call, refused);
+    may_stop(call);
     if (refused != PINTI_CU_SUCCESS) {
         (void)pthread_mutex_unlock(&fake_lock);
     }

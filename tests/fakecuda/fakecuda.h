@@ -21,6 +21,8 @@
  *   FAKECUDA_FAIL=RULE,...   NAME:N[+][:CODE]: the N-th call of NAME (+: and all later) gives CODE
  *                            (999); NAME "work": the N-th operation of any stream fails, and breaks
  *                            its context
+ *   FAKECUDA_STOP=NAME:N:FILE   the first process whose N-th call of NAME it is, stops there
+ *                            (SIGSTOP), having made FILE
  *   FAKECUDA_HOST_ALIAS=1    the device pointer of registered memory is not the host pointer
  *   FAKECUDA_NO_READ_ONLY=1  memory cannot be registered read-only
  *   FAKECUDA_CAPTURE=WHAT    elsewhere: some thread captures a graph, and forbids others what is

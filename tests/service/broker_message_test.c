@@ -53,7 +53,11 @@ TEST(BrokerMessage, ErrorsKeepStatusesOfDevicesOnly)
         EXPECT_OK(parse(all[i].text, &reply), NULL);
         EXPECT_EQ(reply.status, all[i].status);
         EXPECT_STREQ(reply.text, "e");
+        EXPECT_FALSE(reply.is_last);
     }
+    pinti_broker_reply last;
+    EXPECT_OK(parse("{\"id\":1,\"error\":\"e\",\"status\":-64,\"last\":true}", &last), NULL);
+    EXPECT_TRUE(last.is_last);
 }
 
 TEST(BrokerMessage, AnythingElseIsNoAnswer)
@@ -80,6 +84,8 @@ TEST(BrokerMessage, AnythingElseIsNoAnswer)
         "{\"id\":1,\"ok\":true,\"ipc\":\"\"}",
         "{\"id\":1,\"ok\":true,\"ipc\":\"AAEC\"}",
         "{\"id\":1,\"ok\":true}x",
+        "{\"id\":1,\"ok\":true,\"last\":true}",
+        "{\"id\":1,\"error\":\"e\",\"last\":1}",
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         pinti_broker_reply reply;

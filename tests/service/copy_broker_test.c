@@ -132,9 +132,9 @@ TEST(Broker, NonsenseIsNotBelieved)
     static const struct {
         const char *mode;
         uint32_t kind;
-    } all[] = {{"text", 1},      {"no_fd", 1}, {"with_fd", 1}, {"with_fd", 2},
-               {"short_ipc", 2}, {"both", 1},  {"two_fds", 1}, {"die", 1},
-               {"die", 2},       {"hang", 1},  {"other_id", 1}};
+    } all[] = {{"text", 1},      {"no_fd", 1}, {"with_fd", 1},  {"with_fd", 2},
+               {"short_ipc", 2}, {"both", 1},  {"two_fds", 1},  {"die", 1},
+               {"die", 2},       {"hang", 1},  {"other_id", 1}, {"last", 1}};
     ASSERT_NO_FATAL(start_with(fake_broker_env()));
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         fake_broker_mode(all[i].mode);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Device copies and the deaths of sessions, the service, the keeper. */
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -145,6 +146,59 @@ TEST(CopyDeath, OnAGpuWorkMayGoOnForASecond)
     EXPECT_TRUE(is_swept(&b, &copy));
     EXPECT_GE(ct_now_ms() - died_ms, 1000u);
     ASSERT_NO_FATAL(finish());
+}
+
+/* The socket ended long before: the second is one from the end of the last mapping. */
+TEST(CopyDeath, OnAGpuTheSecondIsOneFromTheLastMapping)
+{
+    ASSERT_NO_FATAL(start_with(fake_broker_env(), true));
+    const raw_copy copy = copy_open(&a, table, generation, device, 0, true);
+    ASSERT_EQ(copy.code, 0);
+    EXPECT_EQ(close(copy.fd), 0);
+    busy(&a, &copy);
+    const uint64_t away_ms = ct_now_ms();
+    EXPECT_EQ(close(a.session.fd), 0);
+    a.session.fd = -1;
+    EXPECT_TRUE(ct_eventually(ct_now_ms() >= away_ms + 1100, 10000));
+    EXPECT_FALSE(is_swept(&b, &copy));
+    const uint64_t died_ms = ct_now_ms();
+    copy_die(&a);
+    EXPECT_TRUE(ct_eventually(is_swept(&b, &copy), 10000));
+    EXPECT_GE(ct_now_ms() - died_ms, 1000u);
+    ASSERT_NO_FATAL(finish());
+}
+
+/* What was held with bytes that a device still has is said to be left to it. */
+TEST(CopyDeath, WhatIsLeftToADeviceIsLogged)
+{
+    char log[4096];
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/log.txt", ct_tmpdir());
+    const char *args[] = {"--log", path, NULL};
+    ASSERT_TRUE(raw_start(&service, ct_tmpdir(), "d", args, NULL));
+    ASSERT_TRUE(copy_join(&a, service.address));
+    ASSERT_TRUE(copy_join(&b, service.address));
+    ASSERT_TRUE(copy_table(&b, "t", ROWS, &table, &generation));
+    /* leases without undo on two chunks, of one of which a device has the committed bytes */
+    pinti_a64 *words = copy_words(&b, table);
+    pinti_store64_seq(&words[0],
+                      pinti_chunk_next(0, PINTI_CHUNK_HELD, a.session.index, PINTI_HOST_STALE));
+    pinti_store64_seq(
+        &words[1], pinti_chunk_next(0, PINTI_CHUNK_HELD, a.session.index, PINTI_HOST_STALE | 2u));
+    pinti_a64 *intents = pinti_slot_intents(a.session.slot);
+    pinti_store64_seq(&intents[0], pinti_intent(PINTI_INTENT_LEASE, table, 0, 0));
+    pinti_store64_seq(&intents[1], pinti_intent(PINTI_INTENT_LEASE, table, 0, 1));
+    copy_die(&a);
+    EXPECT_TRUE(
+        ct_eventually(pinti_chunk_state(pinti_load64_seq(&words[0])) == PINTI_CHUNK_TORN &&
+                          pinti_chunk_state(pinti_load64_seq(&words[1])) == PINTI_CHUNK_CLEAN,
+                      10000));
+    ASSERT_NO_FATAL(finish());
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ASSERT_GE(fd, 0);
+    (void)ct_read_all(fd, log, sizeof(log));
+    EXPECT_NE(strstr(log, "1 torn, 1 left to devices"), NULL);
+    EXPECT_EQ(close(fd), 0);
 }
 
 TEST(CopyDeath, OfTheServiceTakesNothing)

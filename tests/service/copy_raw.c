@@ -195,18 +195,28 @@ const char *const *fake_broker_env(void)
     return env;
 }
 
-void fake_broker_mode(const char *mode)
+static void write_file(const char *name, const char *text)
 {
     char path[512];
     char temporary[512];
-    (void)snprintf(path, sizeof(path), "%s/mode", ct_tmpdir());
-    (void)snprintf(temporary, sizeof(temporary), "%s/mode.new", ct_tmpdir());
+    (void)snprintf(path, sizeof(path), "%s/%s", ct_tmpdir(), name);
+    (void)snprintf(temporary, sizeof(temporary), "%s/%s.new", ct_tmpdir(), name);
     FILE *file = fopen(temporary, "we");
     if (file != NULL) {
-        (void)fputs(mode, file);
+        (void)fputs(text, file);
         (void)fclose(file);
     }
     EXPECT_EQ(rename(temporary, path), 0);
+}
+
+void fake_broker_mode(const char *mode)
+{
+    write_file("mode", mode);
+}
+
+void fake_broker_stop_at(const char *place)
+{
+    write_file("stop_at", place);
 }
 
 int fake_broker_count(const char *text)

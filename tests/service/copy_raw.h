@@ -68,6 +68,8 @@ uint64_t copy_stat(const char *address, int device, const char *key);
 const char *const *fake_broker_env(void);
 /* What it does with requests from now on: see fake_broker.c. */
 void fake_broker_mode(const char *mode);
+/* Where it stops, once, from now on: see fake_broker.c. */
+void fake_broker_stop_at(const char *place);
 /* Lines of its log that contain the text. */
 int fake_broker_count(const char *text);
 

@@ -17,10 +17,19 @@
  *   short_ipc  a handle of too few characters
  *   both       ok and error
  *   two_fds    two descriptors
+ *   twice      the answer, and once more
+ *   last       an error of unknown kind, its last answer; then it waits to be ended
+ *   worn       the same, of a lost device, unless it is the first request of this process
+ *   lost       the same, always
+ *
+ * "stop_at" there is a place where it stops (SIGSTOP), after a line "stopped PLACE" in the log,
+ * once (the file is removed): "start", before it reads anything; "made", with memory that nobody
+ * has been told of; "free", with a message to free.
  */
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,10 +55,10 @@ static void write_log(const char *text)
     }
 }
 
-static void read_mode(char out[32])
+static void read_file(const char *name, char out[32])
 {
     char path[512];
-    (void)snprintf(path, sizeof(path), "%s/mode", folder);
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
     FILE *file = fopen(path, "re");
     out[0] = '\0';
     if (file == NULL || fgets(out, 32, file) == NULL) {
@@ -57,6 +66,21 @@ static void read_mode(char out[32])
     }
     if (file != NULL) {
         (void)fclose(file);
+    }
+}
+
+static void may_stop(const char *place)
+{
+    char path[512];
+    char line[64];
+    char where[32];
+    read_file("stop_at", where);
+    if (strcmp(where, place) == 0) {
+        (void)snprintf(path, sizeof(path), "%s/stop_at", folder);
+        (void)unlink(path);
+        (void)snprintf(line, sizeof(line), "stopped %s", place);
+        write_log(line);
+        (void)raise(SIGSTOP);
     }
 }
 
@@ -81,12 +105,15 @@ static void send_text(const char *text, const int *fds, unsigned n_fds)
     (void)sendmsg(LINK, &message, MSG_NOSIGNAL);
 }
 
+static unsigned n_asked; /* requests for memory */
+
 static void answer(const char *mode, uint64_t bytes, unsigned kind, uint64_t id)
 {
     char text[512];
     int fds[2];
     fds[0] = memfd_create("fake", MFD_CLOEXEC);
     fds[1] = LINK;
+    may_stop("made");
     if (fds[0] < 0 || ftruncate(fds[0], (off_t)bytes) != 0) {
         _exit(1);
     }
@@ -101,6 +128,14 @@ static void answer(const char *mode, uint64_t bytes, unsigned kind, uint64_t id)
         (void)snprintf(text, sizeof(text),
                        "{\"id\":%" PRIu64 ",\"error\":\"CUDA_ERROR_OUT_OF_MEMORY\",\"status\":-62}",
                        id);
+        n_fds = 0;
+    } else if (strcmp(mode, "last") == 0) {
+        (void)snprintf(text, sizeof(text),
+                       "{\"id\":%" PRIu64 ",\"error\":\"odd\",\"status\":-61,\"last\":true}", id);
+        n_fds = 0;
+    } else if (strcmp(mode, "lost") == 0 || (strcmp(mode, "worn") == 0 && n_asked > 1)) {
+        (void)snprintf(text, sizeof(text),
+                       "{\"id\":%" PRIu64 ",\"error\":\"gone\",\"status\":-64,\"last\":true}", id);
         n_fds = 0;
     } else if (strcmp(mode, "strange") == 0) {
         (void)snprintf(text, sizeof(text),
@@ -124,6 +159,9 @@ static void answer(const char *mode, uint64_t bytes, unsigned kind, uint64_t id)
         n_fds = 2;
     }
     send_text(text, fds, n_fds);
+    if (strcmp(mode, "twice") == 0) {
+        send_text(text, fds, n_fds);
+    }
     (void)close(fds[0]);
     if (strcmp(mode, "answer_die") == 0) {
         _exit(0);
@@ -141,6 +179,7 @@ int main(int argc, char **argv)
     }
     (void)snprintf(line, sizeof(line), "start %s", argv[1]);
     write_log(line);
+    may_stop("start");
     for (;;) {
         const ssize_t n = recv(LINK, buffer, sizeof(buffer) - 1, 0);
         if (n <= 0) {
@@ -154,9 +193,11 @@ int main(int argc, char **argv)
         unsigned kind = 0;
         if (sscanf(buffer, "{\"allocate\":%" SCNu64 ",\"kind\":%u,\"id\":%" SCNu64 "}", &bytes,
                    &kind, &id) != 3) {
-            continue; /* free */
+            may_stop("free");
+            continue;
         }
-        read_mode(mode);
+        n_asked++;
+        read_file("mode", mode);
         if (strcmp(mode, "die") == 0) {
             return 1;
         }

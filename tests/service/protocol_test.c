@@ -355,6 +355,7 @@ static const good_call good_calls[] = {
      "\"more\":true}"},
     {"job.uses", "{\"uses\":[],\"more\":true}"},
     {"job.drop", "{\"table\":9,\"generation\":9,\"name\":\"j\"}"},
+    {"copy.users", "{\"first\":0}"},
     {"stat", "{\"first\":0}"},
     {"budget", "{\"bytes\":67108864}"},
     {"evict", "{\"session\":\"0000000000000063\"}"},
