@@ -125,12 +125,18 @@ static void ring(const pinti_copy_desc *copy)
     pinti_bell_ring(copy->table->bell);
 }
 
-/* Is the copy's record still the one that was opened? seq: after the caller's first change; pairs
- * with the service, which stores DYING before pinti_copy_forget() reads copiers and words. */
-static bool is_there(const pinti_copy_desc *copy)
+/* What the copy's record says to whoever begins. seq: after his first change; pairs with the
+ * service, which stores CLOSING and DYING before it reads copiers, words and readers. */
+static enum pinti_coherence look_at_record(const pinti_copy_desc *copy)
 {
     const uint64_t gen_state = pinti_load64_seq(&copy->rec->xgen_state);
-    return pinti_gen_of(gen_state) == copy->generation && pinti_state_of(gen_state) == PINTI_LIVE;
+    const uint32_t state = pinti_state_of(gen_state);
+    if (pinti_gen_of(gen_state) != copy->generation) {
+        return PINTI_COH_GONE;
+    }
+    return state == PINTI_LIVE      ? PINTI_COH_OK
+           : state == PINTI_CLOSING ? PINTI_COH_BUSY
+                                    : PINTI_COH_GONE;
 }
 
 static uint64_t own_bit(const pinti_copy_desc *copy)
@@ -299,19 +305,28 @@ static uint64_t readers_against(const pinti_copy_desc *copy, uint64_t chunk,
                                        : readers & ~own_bit(copy);
 }
 
-enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
-                                       enum pinti_device_use use, pinti_taken *out_taken)
+enum pinti_coherence pinti_device_look(const pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use)
 {
-    /* A look without taking anything, so that waiters do not wake each other for ever. */
-    enum pinti_coherence seen =
+    const enum pinti_coherence seen =
         look_to_hold(pinti_load64_seq(word_at(copy, chunk)), pinti_place_bit(copy->device), use);
-    if (seen == PINTI_COH_OK && readers_against(copy, chunk, use) != 0) {
-        seen = PINTI_COH_BUSY;
-    }
     if (seen != PINTI_COH_OK) {
         return seen;
     }
-    /* Also keeps a pull without a hold away, which may run though the word has moved on. */
+    if (pinti_load64_seq(&copy->chunks[chunk].xcopier) != 0 ||
+        readers_against(copy, chunk, use) != 0) {
+        return PINTI_COH_BUSY;
+    }
+    return look_at_record(copy);
+}
+
+enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use, pinti_taken *out_taken)
+{
+    enum pinti_coherence seen = pinti_device_look(copy, chunk, use);
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
     if (!copier_take(copy, chunk, PINTI_COPIER_CLAIM)) {
         return PINTI_COH_BUSY;
     }
@@ -322,12 +337,15 @@ enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
         return seen;
     }
     const bool is_change = use == PINTI_TAKE_TO_CHANGE || use == PINTI_TAKE_TO_REPLACE;
-    if (!is_there(copy)) {
-        seen = PINTI_COH_GONE;
-        taken.had_device = false; /* forget takes d out of the mask, before this or after it */
-    } else if (is_change && pinti_table_is_frozen_after_claim(copy->table->rec)) {
+    seen = look_at_record(copy);
+    if (seen == PINTI_COH_GONE) {
+        /* d is not this copy's place any more. BUSY, though: it is until DYING, which comes after
+         * this look, so that forget sees the copier word and takes the hold, or what it left. */
+        taken.had_device = false;
+    } else if (seen == PINTI_COH_OK && is_change &&
+               pinti_table_is_frozen_after_claim(copy->table->rec)) {
         seen = PINTI_COH_FROZEN;
-    } else if (readers_against(copy, chunk, use) != 0) {
+    } else if (seen == PINTI_COH_OK && readers_against(copy, chunk, use) != 0) {
         /* seq: after the claim. A reader that sets its bit after this look finds the word held. */
         seen = PINTI_COH_BUSY;
     }
@@ -385,6 +403,9 @@ enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uin
     if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
         seen = PINTI_COH_BUSY;
     }
+    if (seen == PINTI_COH_OK) {
+        seen = look_at_record(copy);
+    }
     if (seen != PINTI_COH_OK) {
         return seen;
     }
@@ -395,8 +416,8 @@ enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uin
      * look finds a word without d. */
     *word = pinti_load64_seq(word_at(copy, chunk));
     seen = look_to_pull(*word, device);
-    if (seen == PINTI_COH_OK && !is_there(copy)) {
-        seen = PINTI_COH_GONE;
+    if (seen == PINTI_COH_OK) {
+        seen = look_at_record(copy);
     }
     if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
         seen = PINTI_COH_BUSY;
@@ -459,6 +480,9 @@ enum pinti_coherence pinti_device_read_begin(pinti_copy_desc *copy, uint64_t chu
     pinti_a64 *at = word_at(copy, chunk);
     pinti_a64 *readers = &copy->chunks[chunk].xreaders;
     enum pinti_coherence seen = look_to_read(pinti_load64_seq(at), device);
+    if (seen == PINTI_COH_OK) {
+        seen = look_at_record(copy);
+    }
     if (seen != PINTI_COH_OK) {
         return seen;
     }
@@ -466,8 +490,8 @@ enum pinti_coherence pinti_device_read_begin(pinti_copy_desc *copy, uint64_t chu
     /* seq: after the bit; acquire: the bytes on the device are visible; pairs with the commits */
     seen = look_to_read(pinti_load64_seq(at), device);
     /* The bit of the mask was this copy's if the copy is there after the mask was read. */
-    if (seen == PINTI_COH_OK && !is_there(copy)) {
-        seen = PINTI_COH_GONE;
+    if (seen == PINTI_COH_OK) {
+        seen = look_at_record(copy);
     }
     if (seen != PINTI_COH_OK && !was_set) {
         reader_clear(readers, own_bit(copy));

@@ -30,9 +30,19 @@
  * The same rule for host leases without undo (claim.h): where a device still holds the committed
  * bytes, a dead holder's chunk is not torn but newest there.
  *
- * The record of a copy that is dropped is marked DYING first, then pinti_copy_forget() takes it out
- * of all words, then another copy of the column on that device may be made. Whoever begins here
- * looks at the record after his first change, so that either he sees DYING or forget sees him.
+ * A copy goes in two steps, and whoever begins here looks at its record after his first change:
+ *
+ *   record   who begins      service, then
+ *   LIVE     goes on         -> CLOSING; looks whether it is in use, or ahead: if so -> LIVE again
+ *   CLOSING  BUSY            -> DYING; pinti_copy_forget() takes it out of all words
+ *   DYING    GONE            another copy of the column on that device may be made
+ *
+ * Either he sees CLOSING, or the service sees him. If he does, he gives back exactly what he took,
+ * d's place in the mask, too. That is right also when DYING comes meanwhile: he looked before it,
+ * and at that time his copier word named his hold, so forget ends the hold (his giving back is
+ * LOST), or comes after it and takes the place out. When he sees DYING, the place is not this
+ * copy's any more, and he leaves it out. A copy that must go (its broker is dead) is DYING at once,
+ * and takes holds with it.
  *
  * Completed work only: a caller commits a push, a pull or a write, and ends a read, after the
  * stream has passed it. Cancel likewise: what was enqueued must not run any more.
@@ -79,7 +89,8 @@ void pinti_copy_slot_give(pinti_copy_desc *copy);
 enum pinti_coherence {
     PINTI_COH_OK = 0,
     PINTI_COH_THERE = 1, /* pull, push: nothing to do, the place has the newest bytes */
-    PINTI_COH_BUSY = 2,  /* somebody holds, copies or reads: wait on the table's bell */
+    PINTI_COH_BUSY = 2,  /* somebody holds, copies or reads, or the copy may be about to be dropped:
+                            wait on the table's bell */
     PINTI_COH_PULL = 3,  /* read, write: the device must be brought up to date first */
     PINTI_COH_PUSH = 4,  /* pull, own_host: the host must be brought up to date first, from a device
                             that is in the mask; push: that is another device than this one */
@@ -127,6 +138,11 @@ typedef struct pinti_taken {
     bool had_device; /* d was in the mask; if not, TO_CHANGE needs a copy first */
 } pinti_taken;
 
+/* What pinti_device_take() would say now. Takes nothing and rings nothing: for those who wait, so
+ * that they do not wake each other for ever. */
+enum pinti_coherence pinti_device_look(const pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use);
+
 enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
                                        enum pinti_device_use use, pinti_taken *out_taken);
 
@@ -167,16 +183,23 @@ enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk);
 bool pinti_copy_sweep(pinti_copy_sync *sync, pinti_copy_chunk *chunks, pinti_a64 *words,
                       uint32_t n_chunks, uint32_t session);
 
+/* What stands in the way of dropping a copy. */
+enum pinti_copy_use {
+    PINTI_COPY_IDLE,
+    PINTI_COPY_IN_USE, /* somebody reads or holds a chunk there, or its death would go back to it */
+    PINTI_COPY_AHEAD   /* a chunk at rest is newest on this device alone */
+};
+
+/* IN_USE before AHEAD. While the record is CLOSING an answer stays true, but for host leases: one
+ * that is abandoned or dies may fall back to a device whose copy was found IDLE. Else a hint. */
+enum pinti_copy_use pinti_copy_use_of(const pinti_copy_chunk *chunks, const pinti_a64 *words,
+                                      uint32_t n_chunks, uint32_t device);
+
 /* A copy that is gone (dropped, its broker dead), after its record was marked DYING (seq), before
  * there may be another one in its place: out of every mask. Chunks that were newest there alone are
  * torn, pulls that run fail, writes are lost (live writers find out at their commit); pushes go on,
  * for they write to the host. The bell must be rung afterwards. */
 void pinti_copy_forget(pinti_copy_chunk *chunks, pinti_a64 *words, uint32_t n_chunks,
                        uint32_t device);
-
-/* Would forgetting it lose bytes: is there a chunk that is newest on this device alone, or written
- * there now? To be asked after the record was marked DYING, which may then be taken back. */
-bool pinti_copy_is_needed(const pinti_copy_chunk *chunks, const pinti_a64 *words, uint32_t n_chunks,
-                          uint32_t device);
 
 #endif

@@ -2,8 +2,8 @@
 
 /*
  * What the service does to the words of device copies: for the dead, and for copies that go. Words
- * are changed by compare-and-swap only, copiers after words, slots after reader bits: either may be
- * cut off anywhere and run again.
+ * are changed by compare-and-swap only, copiers after words, slots after reader bits: all of it may
+ * be cut off anywhere and run again.
  */
 
 #include "host/claim.h"
@@ -82,25 +82,51 @@ void pinti_copy_forget(pinti_copy_chunk *chunks, pinti_a64 *words, uint32_t n_ch
     }
 }
 
-bool pinti_copy_is_needed(const pinti_copy_chunk *chunks, const pinti_a64 *words, uint32_t n_chunks,
-                          uint32_t device)
+/* A word that changes under every look has somebody who works on it. */
+#define LOOKS_MAX 100
+
+static enum pinti_copy_use look_at_chunk(const pinti_copy_chunk *chunk, const pinti_a64 *word,
+                                         uint64_t bit)
 {
-    const uint64_t bit = pinti_place_bit(device);
-    for (uint32_t i = 0; i < n_chunks; i++) {
-        /* seq: both after DYING; the copier first: a writer's word is d's before it gives it up */
-        const uint64_t copier = pinti_load64_seq(&chunks[i].xcopier);
-        const uint64_t word = pinti_load64_seq(&words[i]);
-        const uint32_t state = pinti_chunk_state(word);
-        /* of a chunk that the host had when it was claimed, d has what death would go back to, no
-         * more */
-        const bool is_host_writing = state == PINTI_CHUNK_HELD || state == PINTI_CHUNK_JOB_HELD;
-        if (pinti_chunk_places(word) == bit && !is_host_writing) {
-            return true;
+    for (int n = 0; n < LOOKS_MAX; n++) {
+        /* seq: all three after CLOSING. Who began before has his copier word or reader bit still,
+         * or has ended, and the word shows what he left. */
+        const uint64_t now = pinti_load64_seq(word);
+        if (pinti_load64_seq(&chunk->xcopier) != 0 || pinti_load64_seq(&chunk->xreaders) != 0) {
+            return PINTI_COPY_IN_USE;
         }
-        if (state == PINTI_CHUNK_DEVICE_HELD && copier != 0 &&
-            pinti_copier_session(copier) == pinti_chunk_holder(word)) {
-            return true;
+        const uint32_t state = pinti_chunk_state(now);
+        if (state == PINTI_CHUNK_DEVICE_HELD && pinti_load64_seq(word) != now) {
+            continue; /* it may have been held here, and the copier word given back in between */
+        }
+        /* Now a hold is by way of another copy: that one's copier word would have been seen. */
+        if (pinti_chunk_places(now) != bit) {
+            return PINTI_COPY_IDLE;
+        }
+        switch (state) {
+        case PINTI_CHUNK_CLEAN:
+            return PINTI_COPY_AHEAD;
+        case PINTI_CHUNK_HELD_TORN: /* the host has not what death would go back to: d has */
+        case PINTI_CHUNK_JOB_HELD_TORN:
+        case PINTI_CHUNK_DEVICE_HELD:
+            return PINTI_COPY_IN_USE;
+        default:
+            /* a chunk that the host had when it was claimed: d has what death would go back to, no
+             * more than any host chunk has */
+            return PINTI_COPY_IDLE;
         }
     }
-    return false;
+    return PINTI_COPY_IN_USE;
+}
+
+enum pinti_copy_use pinti_copy_use_of(const pinti_copy_chunk *chunks, const pinti_a64 *words,
+                                      uint32_t n_chunks, uint32_t device)
+{
+    const uint64_t bit = pinti_place_bit(device);
+    enum pinti_copy_use use = PINTI_COPY_IDLE;
+    for (uint32_t i = 0; i < n_chunks && use != PINTI_COPY_IN_USE; i++) {
+        const enum pinti_copy_use here = look_at_chunk(&chunks[i], &words[i], bit);
+        use = here != PINTI_COPY_IDLE ? here : use;
+    }
+    return use;
 }

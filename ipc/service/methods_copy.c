@@ -263,8 +263,6 @@ pint_status pinti_method_copy_drop(pinti_call *call, pint_error *err)
     }
     if (force) {
         pinti_copies_kill(service, (uint32_t)copy);
-    } else if (pinti_copies_is_in_use(service, (uint32_t)copy)) {
-        return pinti_fail(err, PINT_E_BUSY, 0, "copy.drop: a session works on it");
     } else {
         status = pinti_copies_drop(service, (uint32_t)copy, err);
     }
