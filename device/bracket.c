@@ -325,7 +325,6 @@ static pint_status explain(const begin *b, pint_error *err)
     case PINTI_COH_PULL:
     case PINTI_COH_PUSH:
     case PINTI_COH_RESTORE:
-    case PINTI_COH_CHANGED:
         break;
     }
     return pinti_fail(err, PINT_E_CORRUPT, 0, "begin: chunk %u of column '%s' cannot be", b->chunk,

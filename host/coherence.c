@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The brackets of coherence.h, one chunk at a time. Every operation on a chunk of a copy starts by
- * taking its copier word, so that there is one on each (copy, chunk); readers have bits beside it.
+ * The brackets of coherence.h, one chunk at a time. Every hold of a chunk by way of a copy has its
+ * copier word, from before the claim to after the end; readers have bits beside it.
  *
  * DEVICE_HELD does not say on which device. The copier word does: it carries the seq of the chunk
  * word it holds, which no other hold has. It is stored after the claim; before that it says CLAIM,
@@ -212,13 +212,13 @@ static enum pinti_coherence look_to_hold(uint64_t word, uint64_t device_bit,
 
 /* ---- copier words ---------------------------------------------------------------------------- */
 
-static bool copier_take(const pinti_copy_desc *copy, uint64_t chunk, enum pinti_copier_kind kind)
+static bool copier_take(const pinti_copy_desc *copy, uint64_t chunk)
 {
     uint64_t nobody = 0;
-    /* seq: before the look at chunk word and record; acquire: what the last one did on the device
-     * is done; pairs with copier_give() and the sweep */
+    /* seq: before the claim of the chunk word; pairs with the service, which reads a held word,
+     * then this one, then that word again */
     return pinti_cas64_seq(&copy->chunks[chunk].xcopier, &nobody,
-                           pinti_copier(session_of(copy), kind, 0));
+                           pinti_copier(session_of(copy), PINTI_COPIER_CLAIM, 0));
 }
 
 /* Give it back if it is still as given: a session that is swept has lost it. */
@@ -327,7 +327,7 @@ enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
     if (seen != PINTI_COH_OK) {
         return seen;
     }
-    if (!copier_take(copy, chunk, PINTI_COPIER_CLAIM)) {
+    if (!copier_take(copy, chunk)) {
         return PINTI_COH_BUSY;
     }
     pinti_taken taken;
@@ -389,68 +389,6 @@ enum pinti_coherence pinti_push_commit(pinti_copy_desc *copy, uint64_t chunk, ui
 enum pinti_coherence pinti_push_cancel(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
 {
     return operation_end(copy, chunk, word, PINTI_COPIER_PUSH, ~0ull, 0);
-}
-
-/* ---- pull without a hold: host to device
- * -------------------------------------------------------------------- */
-
-enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uint64_t *word)
-{
-    const uint64_t device = pinti_place_bit(copy->device);
-    pinti_copy_chunk *at = &copy->chunks[chunk];
-    /* A look without taking anything, so that waiters do not wake each other for ever. */
-    enum pinti_coherence seen = look_to_pull(pinti_load64_seq(word_at(copy, chunk)), device);
-    if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
-        seen = PINTI_COH_BUSY;
-    }
-    if (seen == PINTI_COH_OK) {
-        seen = look_at_record(copy);
-    }
-    if (seen != PINTI_COH_OK) {
-        return seen;
-    }
-    if (!copier_take(copy, chunk, PINTI_COPIER_PULL)) {
-        return PINTI_COH_BUSY;
-    }
-    /* acquire: the host's bytes are visible. Then the readers: one that sets its bit after this
-     * look finds a word without d. */
-    *word = pinti_load64_seq(word_at(copy, chunk));
-    seen = look_to_pull(*word, device);
-    if (seen == PINTI_COH_OK) {
-        seen = look_at_record(copy);
-    }
-    if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
-        seen = PINTI_COH_BUSY;
-    }
-    if (seen != PINTI_COH_OK) {
-        copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
-    }
-    return seen;
-}
-
-enum pinti_coherence pinti_pull_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
-{
-    const uint64_t device = pinti_place_bit(copy->device);
-    pinti_a64 *at = word_at(copy, chunk);
-    enum pinti_coherence result = PINTI_COH_CHANGED;
-    uint64_t now = pinti_load64_acquire(at);
-    /* With the same seq only other pulls have committed: bits were added. */
-    while (pinti_chunk_seq(now) == pinti_chunk_seq(word) &&
-           look_to_pull(now, device) == PINTI_COH_OK) {
-        /* seq, hence release: the copy comes before. Its loads of the host's bytes, too: a writer's
-         * claim comes after this swap in the order of the word, and so do its stores. */
-        if (pinti_cas64_seq(at, &now, now | device)) {
-            result = PINTI_COH_OK;
-            break;
-        }
-    }
-    copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
-    return result;
-}
-
-void pinti_pull_cancel(pinti_copy_desc *copy, uint64_t chunk)
-{
-    copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
 }
 
 /* ---- reading on the device ------------------------------------------------------------------- */
@@ -529,8 +467,7 @@ enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk)
         if ((places & PINTI_PLACE_HOST) == 0) {
             return PINTI_COH_PUSH;
         }
-        /* seq, hence acquire: what a push brought is visible. seq moves on in any case: a pull that
-         * runs must not commit what the caller is about to store. */
+        /* seq, hence acquire: what a push brought is visible */
         if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, PINTI_PLACE_HOST))) {
             ring(copy);
             return PINTI_COH_OK;

@@ -14,15 +14,19 @@
  * A place leaves the mask before anyone writes into it, and enters it when it holds the newest
  * bytes whole. Never are two places in the mask when they differ.
  *
- *   read on d          reader bit := 1; then word: CLEAN, d in mask; work; reader bit := 0
- *   pull (host -> d)   copier := me; word: CLEAN, host in mask, d not; then readers of d: none;
- * copy; word: same seq, CLEAN -> mask | d; copier := 0 all others hold    copier := me; word ->
- * DEVICE_HELD, seq+1; then readers of d; work; word -> CLEAN, seq+1; copier := 0 pull CLEAN, host
- * in mask, d not; readers: none       -> mask | d push (d -> host) CLEAN, d in mask, host not;
- * readers: any        -> mask | host change           CLEAN, d or host in mask   \  d leaves the
- * mask; replace          CLEAN or TORN              /  readers: own only -> d alone death, cancel
- * DEVICE_HELD -> seq+1, holder 0: CLEAN if a place is left in the mask (rolled back to it), else
- * TORN; copier, reader bits of the dead := 0
+ *   read on d   reader bit := 1; then word: CLEAN, d in mask; work; reader bit := 0
+ *   hold        copier := me; word -> DEVICE_HELD, seq+1; then readers of d; work;
+ *               word -> CLEAN, seq+1; copier := 0
+ *
+ *               may begin when CLEAN and       readers of d    afterwards
+ *     pull      host in mask, d not            none            mask | d
+ *     push      d in mask, host not            any             mask | host
+ *     change    d or host in mask              own only        d alone
+ *     replace   always; also when TORN         own only        d alone
+ *
+ *   meanwhile d is not in the mask, but for push: that writes to the host
+ *   death, cancel   DEVICE_HELD -> seq+1, holder 0: CLEAN if a place is left in the mask (rolled
+ *               back to it), else TORN; copier, reader bits of the dead := 0
  *
  * "Then" is the heart of it: each side says what it does first, and looks at the other after, both
  * seq, so that at least one of two sees the other.
@@ -96,20 +100,12 @@ enum pinti_coherence {
                             that is in the mask; push: that is another device than this one */
     PINTI_COH_TORN = 5,
     PINTI_COH_RESTORE = 6, /* old bytes must be put back first (pinti_chunk_restore()) */
-    PINTI_COH_CHANGED = 7, /* pull_commit: the bytes copied are not the newest any more */
-    PINTI_COH_FROZEN = 8,
-    PINTI_COH_LOST = 9, /* commit, cancel: not held as claimed (the copy was dropped) */
-    PINTI_COH_GONE = 10 /* the copy was dropped: open it anew */
+    PINTI_COH_FROZEN = 7,
+    PINTI_COH_LOST = 8, /* commit, cancel: not held as claimed (the copy was dropped) */
+    PINTI_COH_GONE = 9  /* the copy was dropped: open it anew */
 };
 
-/* chunk < copy->n_chunks always; *word: for the matching commit or cancel. A commit ends the
- * operation whatever it returns. */
-
-/* Without a hold: host writers are not kept out, and pull_commit() notices them (CHANGED). For
- * bytes that nobody uses before the commit. A frozen table, too. */
-enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uint64_t *word);
-enum pinti_coherence pinti_pull_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word);
-void pinti_pull_cancel(pinti_copy_desc *copy, uint64_t chunk);
+/* chunk < copy->n_chunks always. A commit ends the operation whatever it returns. */
 
 /*
  * Holding a chunk, until pulled(), push_commit(), write_commit(), the cancel of one of these, or
@@ -171,8 +167,7 @@ void pinti_device_read_end(pinti_copy_desc *copy, uint64_t chunk);
 /* Set the bit of a chunk that this session holds: the reading goes on when the hold has ended. */
 void pinti_device_read_join(pinti_copy_desc *copy, uint64_t chunk);
 
-/* The host alone, from now on: takes all devices out of the mask (seq+1), and makes pulls that run
- * fail. Host must be in it. */
+/* The host alone, from now on: takes all devices out of the mask (seq+1). Host must be in it. */
 enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk);
 
 /* ---- for the service, on the mapped sync segment ------------------------------------------------
@@ -197,8 +192,8 @@ enum pinti_copy_use pinti_copy_use_of(const pinti_copy_chunk *chunks, const pint
 
 /* A copy that is gone (dropped, its broker dead), after its record was marked DYING (seq), before
  * there may be another one in its place: out of every mask. Chunks that were newest there alone are
- * torn, pulls that run fail, writes are lost (live writers find out at their commit); pushes go on,
- * for they write to the host. The bell must be rung afterwards. */
+ * torn, pulls and writes are lost (who is alive finds out at his commit); pushes go on, for they
+ * write to the host. The bell must be rung afterwards. */
 void pinti_copy_forget(pinti_copy_chunk *chunks, pinti_a64 *words, uint32_t n_chunks,
                        uint32_t device);
 

@@ -68,12 +68,13 @@ void pinti_copy_forget(pinti_copy_chunk *chunks, pinti_a64 *words, uint32_t n_ch
                 state == PINTI_CHUNK_DEVICE_HELD &&
                 copier == pinti_copier(pinti_chunk_holder(now), PINTI_COPIER_WRITE, now);
             uint64_t next;
-            if (state == PINTI_CHUNK_CLEAN ? (now & bit) != 0 || copier != 0 : is_writer) {
-                next = pinti_chunk_settled(now, places);
-            } else if ((now & bit) != 0) {
-                next = now & ~bit; /* held by somebody who is not concerned: seq stays */
-            } else {
+            if (!is_writer && (now & bit) == 0) {
                 break;
+            }
+            if (is_writer || state == PINTI_CHUNK_CLEAN) {
+                next = pinti_chunk_settled(now, places);
+            } else {
+                next = now & ~bit; /* held by somebody who is not concerned: seq stays */
             }
             if (pinti_cas64_seq(&words[i], &now, next)) {
                 break;

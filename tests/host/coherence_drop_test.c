@@ -74,19 +74,6 @@ TEST(Coherence, AHostLeaseOutlivesTheCopyAndEndsAsIfItHadNotBeen)
     tear_down(&w);
 }
 
-TEST(Coherence, APullThatRunsDoesNotCommitToACopyThatWasDropped)
-{
-    world w;
-    uint64_t word;
-    ASSERT_NO_FATAL(set_up(&w));
-    put_places(&w, H);
-    ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), OK);
-    local_copy_drop(w.local, w.copy_a);
-    EXPECT_EQ(pinti_pull_commit(&w.a[ME], CHUNK, word), PINTI_COH_CHANGED);
-    expect_settled(&w, SEQ0 + 1, H);
-    tear_down(&w);
-}
-
 TEST(Coherence, AWriterOfACopyThatWasDroppedHasLostAndTheChunkIsRolledBack)
 {
     static const struct {
@@ -151,7 +138,7 @@ TEST(Coherence, AClaimerThatForgetDidNotSeeIsNotTakenForAnother)
     world w;
     ASSERT_NO_FATAL(set_up(&w));
     const uint64_t held = make_word(SEQ0, PINTI_CHUNK_DEVICE_HELD, index_of(&w, ME), H);
-    static const uint32_t kinds[] = {PINTI_COPIER_CLAIM, PINTI_COPIER_PULL, PINTI_COPIER_PUSH};
+    static const uint32_t kinds[] = {PINTI_COPIER_CLAIM, PINTI_COPIER_PUSH};
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         put_word(&w, held);
         pinti_store64_seq(&chunk_of(&w, 'A')->xcopier, pinti_copier(index_of(&w, ME), kinds[i], 0));

@@ -47,7 +47,7 @@ static void finish(void)
     (void)ct_wait(service.pid);
 }
 
-/* As pinti_device_write_begin() leaves a chunk of this session. */
+/* As pinti_device_take() leaves a chunk of this session. */
 static void hold_for_device(copy_client *client, uint32_t copy, uint32_t chunk, bool host_has)
 {
     const uint32_t index = client->session.index;
@@ -59,7 +59,7 @@ static void hold_for_device(copy_client *client, uint32_t copy, uint32_t chunk, 
                       pinti_copier(index, PINTI_COPIER_WRITE, held));
 }
 
-/* A session that reads chunk 0, copies chunk 1, writes chunks 2 and 3 on the device. */
+/* A session that reads chunk 0, is about to take chunk 1, writes chunks 2 and 3 on the device. */
 static void busy(copy_client *client, const raw_copy *copy)
 {
     copy_refer(client, copy);
@@ -67,7 +67,7 @@ static void busy(copy_client *client, const raw_copy *copy)
     pinti_copy_chunk *chunks = copy_chunks(client, copy->copy);
     pinti_store64_seq(&chunks[0].xreaders, 1ull << 5 | 1ull << 9); /* 9: another's */
     pinti_store64_seq(&chunks[1].xcopier,
-                      pinti_copier(client->session.index, PINTI_COPIER_PULL, 0));
+                      pinti_copier(client->session.index, PINTI_COPIER_CLAIM, 0));
     hold_for_device(client, copy->copy, 2, true);
     hold_for_device(client, copy->copy, 3, false);
 }
