@@ -271,8 +271,8 @@ x:  skip
 /* pull, and a kernel that reads on the same stream: it looks at the bytes before the pull has committed */
 proctype puller(byte me; byte c) {
   byte s, a, b; bool had, ok, mine, reads;
-  {
 end_open: (c != 3 || rec[3] == R_LIVE);    /* opened when it is there */
+  {
     take(me,c,(st == CLEAN && HAS(0) && !HAS(DEV(c))),0,s,had,ok);
     d_step { a = ta; b = tb; mine = !raw };
 #ifdef N_HOLDPULL                          /* without a hold: the word is given back before the copy */
@@ -327,8 +327,8 @@ x:  skip
 
 proctype reader(byte me; byte c) {
   byte a, b; bool ok, had, reads;
-  {
 end_open: (c != 3 || rec[3] == R_LIVE);
+  {
 #ifndef N_READLOOK
     d_step { rb[c] = rb[c] | (1 << me) };
 #endif
