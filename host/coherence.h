@@ -171,7 +171,7 @@ void pinti_device_read_join(pinti_copy_desc *copy, uint64_t chunk);
 enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk);
 
 /* ---- for the service, on the mapped sync segment ------------------------------------------------
- * Arrays are bound-checked by the caller. Both may be cut off anywhere and run again. */
+ * Arrays are bound-checked by the caller. All may be cut off anywhere and run again. */
 
 /* What a dead session leaves in one copy: to be called for each copy it referred to, when none of
  * its streams can run any more on any device (R9). Returns whether a bell must be rung, always. */
@@ -189,6 +189,28 @@ enum pinti_copy_use {
  * that is abandoned or dies may fall back to a device whose copy was found IDLE. Else a hint. */
 enum pinti_copy_use pinti_copy_use_of(const pinti_copy_chunk *chunks, const pinti_a64 *words,
                                       uint32_t n_chunks, uint32_t device);
+
+/*
+ * Strays: what a hostile or broken session left in copier words, reader bits and slots, and what
+ * would stand in the way for ever: a copier word that is none or whose session does not refer to
+ * the copy; a slot of such a session; a bit whose slot is free or such. A session refers to the
+ * copy from before its first change until after its last, so none of these is anybody's.
+ */
+typedef struct pinti_copy_users {
+    /* Does the session with this index refer to the copy? index: any value. */
+    bool (*refers)(const void *context, uint32_t index);
+    const void *context;
+} pinti_copy_users;
+
+/* A hint: at the next moment there may be none. */
+bool pinti_copy_has_strays(const pinti_copy_sync *sync, const pinti_copy_chunk *chunks,
+                           uint32_t n_chunks, const pinti_copy_users *users);
+
+/* While the record is CLOSING: nobody opens the copy then, so that who does not refer to it cannot
+ * write a word of his own in place of the one that was looked at. Returns whether there were any;
+ * the bell must be rung then. */
+bool pinti_copy_clear_strays(pinti_copy_sync *sync, pinti_copy_chunk *chunks, uint32_t n_chunks,
+                             const pinti_copy_users *users);
 
 /* A copy that is gone (dropped, its broker dead), after its record was marked DYING (seq), before
  * there may be another one in its place: out of every mask. Chunks that were newest there alone are

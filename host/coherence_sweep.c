@@ -9,6 +9,8 @@
 #include "host/claim.h"
 #include "host/coherence.h"
 
+/* ---- the dead, and copies that are gone ------------------------------------------------------ */
+
 static void clear_bits(pinti_a64 *readers, uint64_t bits)
 {
     uint64_t now = pinti_load64_acquire(readers);
@@ -83,6 +85,8 @@ void pinti_copy_forget(pinti_copy_chunk *chunks, pinti_a64 *words, uint32_t n_ch
     }
 }
 
+/* ---- can it go? ------------------------------------------------------------------------------ */
+
 /* A word that changes under every look has somebody who works on it. */
 #define LOOKS_MAX 100
 
@@ -130,4 +134,75 @@ enum pinti_copy_use pinti_copy_use_of(const pinti_copy_chunk *chunks, const pint
         use = here != PINTI_COPY_IDLE ? here : use;
     }
     return use;
+}
+
+/* ---- strays ---------------------------------------------------------------------------------- */
+
+static bool is_stray_copier(uint64_t copier, const pinti_copy_users *users)
+{
+    const uint32_t session = pinti_copier_session(copier);
+    const uint32_t kind = pinti_copier_kind(copier);
+    const bool is_one = kind == PINTI_COPIER_CLAIM
+                            ? copier == pinti_copier(session, kind, 0)
+                            : (kind == PINTI_COPIER_PUSH || kind == PINTI_COPIER_WRITE) &&
+                                  copier == pinti_copier(session, kind, copier);
+    return copier != 0 && !(is_one && users->refers(users->context, session));
+}
+
+/* The slots as they are, and the bits of those that belong to a session that refers to the copy. */
+static uint64_t look_at_slots(const pinti_copy_sync *sync, const pinti_copy_users *users,
+                              uint32_t slots[PINTI_COPY_READERS])
+{
+    uint64_t good = 0;
+    for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+        slots[i] = pinti_load32_seq(&sync->xslots[i]);
+        good |= slots[i] != 0 && users->refers(users->context, slots[i]) ? 1ull << i : 0;
+    }
+    return good;
+}
+
+bool pinti_copy_has_strays(const pinti_copy_sync *sync, const pinti_copy_chunk *chunks,
+                           uint32_t n_chunks, const pinti_copy_users *users)
+{
+    uint32_t slots[PINTI_COPY_READERS];
+    const uint64_t good = look_at_slots(sync, users, slots);
+    for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+        if (slots[i] != 0 && (good >> i & 1u) == 0) {
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < n_chunks; i++) {
+        if (is_stray_copier(pinti_load64_acquire(&chunks[i].xcopier), users) ||
+            (pinti_load64_acquire(&chunks[i].xreaders) & ~good) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pinti_copy_clear_strays(pinti_copy_sync *sync, pinti_copy_chunk *chunks, uint32_t n_chunks,
+                             const pinti_copy_users *users)
+{
+    uint32_t slots[PINTI_COPY_READERS];
+    bool has_changed = false;
+    /* Slots before bits: whoever reads by right took his slot, and refers to the copy, before the
+     * record was CLOSING. */
+    const uint64_t good = look_at_slots(sync, users, slots);
+    for (uint32_t i = 0; i < n_chunks; i++) {
+        /* seq: before the look at the session's reference */
+        uint64_t copier = pinti_load64_seq(&chunks[i].xcopier);
+        if (is_stray_copier(copier, users)) {
+            has_changed = pinti_cas64_seq(&chunks[i].xcopier, &copier, 0) || has_changed;
+        }
+        if ((pinti_load64_seq(&chunks[i].xreaders) & ~good) != 0) {
+            clear_bits(&chunks[i].xreaders, ~good);
+            has_changed = true;
+        }
+    }
+    for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+        if (slots[i] != 0 && (good >> i & 1u) == 0) { /* last: the next owner's bits are clear */
+            has_changed = pinti_cas32_seq(&sync->xslots[i], &slots[i], 0) || has_changed;
+        }
+    }
+    return has_changed;
 }

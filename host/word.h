@@ -107,6 +107,11 @@ static inline uint64_t pinti_copier(uint32_t session, uint32_t kind, uint64_t cl
     return (claimed & ~((1ull << PINTI_CHUNK_SEQ_SHIFT) - 1)) | (uint64_t)kind << 14 | session;
 }
 
+static inline uint32_t pinti_copier_kind(uint64_t w)
+{
+    return (uint32_t)(w >> 14) & 3u;
+}
+
 static inline uint32_t pinti_copier_session(uint64_t w)
 {
     return (uint32_t)(w & PINTI_HOLDER_MASK);

@@ -99,6 +99,77 @@ static void forget(pinti_service *service, uint32_t copy)
     }
 }
 
+/* ---- closing --------------------------------------------------------------------------------- */
+
+static bool refers(void *slot, uint32_t copy)
+{
+    /* seq: the record was marked before; who opens it notes his reference, then reads the record.
+     * Hence acquire: what the session did in the copy comes before the end of its reference. */
+    return pinti_ref_count(pinti_load64_seq(&pinti_slot_copies(slot)[copy])) != 0;
+}
+
+/* A copy, for pinti_copy_users. */
+typedef struct users_of {
+    const pinti_service *service;
+    uint32_t copy;
+} users_of;
+
+static bool is_user(const void *context, uint32_t index)
+{
+    const users_of *of = context;
+    const pinti_session *session =
+        index != 0 && index < PINTI_SESSIONS_MAX ? of->service->by_index[index] : NULL;
+    return session != NULL && refers(session->slot, of->copy);
+}
+
+static bool clear_strays(const pinti_service *service, uint32_t copy, const pinti_copy_view *view)
+{
+    const users_of of = {service, copy};
+    const pinti_copy_users users = {is_user, &of};
+    if (!pinti_copy_clear_strays(view->sync, view->chunks, view->n_chunks, &users)) {
+        return false;
+    }
+    pinti_log("device copy %" PRIu64 ": cleared words that belong to no session of it",
+              record(service, copy)->id);
+    return true;
+}
+
+void pinti_copies_mend(pinti_service *service, uint32_t copy)
+{
+    pinti_copy_view view;
+    const users_of of = {service, copy};
+    const pinti_copy_users users = {is_user, &of};
+    if (state_of(service, copy) == PINTI_LIVE && pinti_copies_view(service, copy, &view) &&
+        pinti_copy_has_strays(view.sync, view.chunks, view.n_chunks, &users)) {
+        pinti_cat_copy_close(service->cat, copy);
+        (void)clear_strays(service, copy, &view);
+        pinti_copies_reopen(service, copy);
+    }
+}
+
+void pinti_copies_reopen(pinti_service *service, uint32_t copy)
+{
+    pinti_cat_copy_reopen(service->cat, copy);
+    ring(service, record(service, copy)->table); /* who met CLOSING waits */
+}
+
+enum pinti_copy_use pinti_copies_close(pinti_service *service, uint32_t copy)
+{
+    pinti_copy_view view;
+    enum pinti_copy_use use = PINTI_COPY_IDLE;
+    pinti_cat_copy_close(service->cat, copy);
+    if (pinti_copies_view(service, copy, &view)) {
+        use = pinti_copy_use_of(view.chunks, view.words, view.n_chunks, view.device);
+        if (use == PINTI_COPY_IN_USE && clear_strays(service, copy, &view)) {
+            use = pinti_copy_use_of(view.chunks, view.words, view.n_chunks, view.device);
+        }
+    }
+    if (use != PINTI_COPY_IDLE) {
+        pinti_copies_reopen(service, copy);
+    }
+    return use;
+}
+
 /* ---- life of the table of copies ------------------------------------------------------------- */
 
 bool pinti_copies_init(pinti_service *service)
@@ -319,26 +390,6 @@ void pinti_copies_kill(pinti_service *service, uint32_t copy)
     answer_waiters(service, copy, id, PINT_E_DROPPED, "copy.open: the copy was dropped");
 }
 
-void pinti_copies_reopen(pinti_service *service, uint32_t copy)
-{
-    pinti_cat_copy_reopen(service->cat, copy);
-    ring(service, record(service, copy)->table); /* who met CLOSING waits */
-}
-
-enum pinti_copy_use pinti_copies_close(pinti_service *service, uint32_t copy)
-{
-    pinti_copy_view view;
-    pinti_cat_copy_close(service->cat, copy);
-    const enum pinti_copy_use use =
-        pinti_copies_view(service, copy, &view)
-            ? pinti_copy_use_of(view.chunks, view.words, view.n_chunks, view.device)
-            : PINTI_COPY_IDLE;
-    if (use != PINTI_COPY_IDLE) {
-        pinti_copies_reopen(service, copy);
-    }
-    return use;
-}
-
 pint_status pinti_copies_drop(pinti_service *service, uint32_t copy, pint_error *err)
 {
     const enum pinti_copy_use use =
@@ -399,12 +450,6 @@ void pinti_copies_broker_died(pinti_service *service, uint32_t device, uint64_t 
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
-static bool refers(void *slot, uint32_t copy)
-{
-    /* acquire: pairs with the session's stores; what it did in the copy comes before its end */
-    return pinti_ref_count(pinti_load64_acquire(&pinti_slot_copies(slot)[copy])) != 0;
-}
-
 static bool sweep(const pinti_service *service, uint32_t copy, uint32_t index)
 {
     pinti_copy_view view;
@@ -416,9 +461,13 @@ void pinti_copies_end_session(pinti_service *service, uint32_t index, void *slot
 {
     const uint32_t n = pinti_cat_n_copies(service->cat);
     for (uint32_t i = 0; i < n; i++) {
-        if ((slot == NULL || refers(slot, i)) && sweep(service, i, index)) {
+        if (slot != NULL && !refers(slot, i)) {
+            continue;
+        }
+        if (sweep(service, i, index)) {
             ring(service, record(service, i)->table);
         }
+        pinti_copies_mend(service, i);
     }
 }
 

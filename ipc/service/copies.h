@@ -81,6 +81,9 @@ typedef struct pinti_copy_view {
 /* Its words in the sync segment, bound-checked. False: the record is FREE, or cannot be. */
 bool pinti_copies_view(const pinti_service *service, uint32_t copy, pinti_copy_view *out);
 
+/* Of a LIVE copy: clear what no session can have left in its words (coherence.h, strays). */
+void pinti_copies_mend(pinti_service *service, uint32_t copy);
+
 /* Close a LIVE copy. IDLE: it is CLOSING, and the caller goes on at once with pinti_copies_kill()
  * or _reopen(); else it is LIVE again. */
 enum pinti_copy_use pinti_copies_close(pinti_service *service, uint32_t copy);

@@ -131,6 +131,7 @@ static pint_status wait_for(pinti_service *service, pinti_connection *connection
 /* FOUND_LIVE: the answer, now. */
 static pint_status answer(pinti_call *call, uint32_t copy, pint_error *err)
 {
+    pinti_copies_mend(call->service, copy);
     if (!pinti_copies_fill(call->service, copy, false, call->result)) {
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "answer");
     }

@@ -139,6 +139,108 @@ TEST(CoherenceClose, TellsWhatIsAheadFromWhatSomebodyWorksOn)
     tear_down(&w);
 }
 
+/* ---- strays -----------------------------------------------------------------------------------
+ */
+
+/* Sessions 1 to 5 have the copy open: those of the world, and of the race below. */
+static bool is_of_the_world(const void *context, uint32_t index)
+{
+    (void)context;
+    return index >= 1 && index <= 5;
+}
+
+TEST(CoherenceClose, WordsOfNobodyAreClearedAndThoseOfTheLivingStay)
+{
+    world w;
+    ASSERT_NO_FATAL(set_up(&w));
+    const pinti_copy_users users = {is_of_the_world, &w};
+    const uint32_t me = index_of(&w, ME);
+    const struct {
+        uint64_t copier;
+        bool is_stray;
+    } copiers[] = {
+        {0, false},
+        {pinti_copier(me, PINTI_COPIER_CLAIM, 0), false},
+        {pinti_copier(me, PINTI_COPIER_PUSH, 7ull << PINTI_CHUNK_SEQ_SHIFT), false},
+        {pinti_copier(me, PINTI_COPIER_WRITE, UINT64_MAX), false},
+        {pinti_copier(me, PINTI_COPIER_WRITE, 0), false}, /* seq wraps */
+        {pinti_copier(me, PINTI_COPIER_CLAIM, 7ull << PINTI_CHUNK_SEQ_SHIFT), true},
+        {pinti_copier(me, 1, 0), true}, /* no such kind */
+        {pinti_copier(me, PINTI_COPIER_WRITE, 0) | 1ull << 16, true},
+        {pinti_copier(me, PINTI_COPIER_CLAIM, 0) | 1ull << 25, true},
+        {pinti_copier(0, PINTI_COPIER_WRITE, UINT64_MAX), true},
+        {pinti_copier(6, PINTI_COPIER_CLAIM, 0), true},
+        {pinti_copier(PINTI_HOLDER_MASK, PINTI_COPIER_PUSH, 0), true},
+        {UINT64_MAX, true},
+        {1ull << 63, true},
+    };
+    put_places(&w, H);
+    for (size_t i = 0; i < COUNT_OF(copiers); i++) {
+        pinti_a64 *at = &chunk_of(&w, 'A')->xcopier;
+        pinti_store64_seq(at, copiers[i].copier);
+        EXPECT_EQ(pinti_copy_has_strays(w.a[ME].sync, w.a[ME].chunks, w.a[ME].n_chunks, &users),
+                  copiers[i].is_stray);
+        announce_waiter(&w);
+        if (local_copy_mend(w.local, w.copy_a, &users) != copiers[i].is_stray ||
+            pinti_load64_seq(at) != (copiers[i].is_stray ? 0 : copiers[i].copier)) {
+            FAIL("copier word %zu", i);
+        }
+        EXPECT_TRUE(has_rung(&w));
+    }
+    tear_down(&w);
+}
+
+/* Whatever is in them: what is left can be, what was by right is left, and what was blocked goes
+ * on. */
+TEST(CoherenceClose, OfRandomGarbageNothingIsLeftThatCannotBe)
+{
+    world w;
+    ASSERT_NO_FATAL(set_up(&w));
+    const pinti_copy_users users = {is_of_the_world, &w};
+    uint64_t random = random_seed();
+    const uint64_t own = 1ull << w.a[ME].slot | 1ull << w.a[OTHER].slot;
+    for (int round = 0; round < 5000; round++) {
+        const bool is_read = random_below(&random, 2) == 0;
+        const uint64_t copier =
+            random_below(&random, 2) == 0
+                ? random_next(&random)
+                : pinti_copier((uint32_t)random_below(&random, 9),
+                               (uint32_t)random_below(&random, 4), random_next(&random));
+        put_places(&w, H | A);
+        if (is_read) {
+            ASSERT_EQ(pinti_device_read_begin(&w.a[ME], CHUNK), OK);
+        }
+        pinti_store64_seq(&w.a[ME].chunks[CHUNK + 1].xreaders, random_next(&random) & ~own);
+        pinti_store64_seq(&w.a[ME].chunks[CHUNK + 1].xcopier, copier);
+        for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+            if ((own >> i & 1u) == 0) {
+                pinti_store32_seq(&w.a[ME].sync->xslots[i],
+                                  random_below(&random, 2) == 0
+                                      ? (uint32_t)random_next(&random)
+                                      : (uint32_t)random_below(&random, 9));
+            }
+        }
+        (void)local_copy_mend(w.local, w.copy_a, &users);
+        EXPECT_FALSE(pinti_copy_has_strays(w.a[ME].sync, w.a[ME].chunks, w.a[ME].n_chunks, &users));
+        uint64_t good = 0;
+        for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+            const uint32_t slot = pinti_load32_seq(&w.a[ME].sync->xslots[i]);
+            EXPECT_LE(slot, 5u);
+            good |= slot != 0 ? 1ull << i : 0;
+        }
+        EXPECT_EQ(good & own, own);
+        EXPECT_EQ(pinti_load64_seq(&w.a[ME].chunks[CHUNK + 1].xreaders) & ~good, 0ull);
+        const uint64_t left = pinti_load64_seq(&w.a[ME].chunks[CHUNK + 1].xcopier);
+        EXPECT_TRUE(left == 0 ||
+                    (left == copier && is_of_the_world(NULL, pinti_copier_session(left))));
+        expect_readers(&w, is_read ? 1ull << w.a[ME].slot : 0, 0);
+        if (is_read) {
+            pinti_device_read_end(&w.a[ME], CHUNK);
+        }
+    }
+    tear_down(&w);
+}
+
 /* ---- races ------------------------------------------------------------------------------------
  */
 
@@ -219,6 +321,7 @@ TEST(CoherenceClose, WhatIsNewestThereAloneIsNeverIdle, .timeout_s = 200)
     world *w = &shared.w;
     uint64_t random = random_seed();
     uint64_t n_in_use = 0;
+    uint64_t n_strays = 0;
     ASSERT_NO_FATAL(set_up(w));
     put_places(w, A);
     for (uint32_t i = 0; i < WORKERS; i++) {
@@ -237,9 +340,11 @@ TEST(CoherenceClose, WhatIsNewestThereAloneIsNeverIdle, .timeout_s = 200)
         ASSERT_EQ(pthread_create(&racers[i].thread, NULL, work, &racers[i]), 0);
     }
     enum pinti_copy_use use = PINTI_COPY_AHEAD;
+    const pinti_copy_users users = {is_of_the_world, w};
     for (uint64_t n = 0; use != PINTI_COPY_IDLE && (n < CLOSES || !have_all_worked(racers)); n++) {
         use = local_copy_close(w->local, w->copy_a);
         n_in_use += use == PINTI_COPY_IN_USE ? 1 : 0;
+        n_strays += local_copy_mend(w->local, w->copy_a, &users) ? 1 : 0;
     }
     if (use == PINTI_COPY_IDLE) { /* as the service would go on */
         local_copy_drop(w->local, w->copy_a);
@@ -251,6 +356,7 @@ TEST(CoherenceClose, WhatIsNewestThereAloneIsNeverIdle, .timeout_s = 200)
     }
     EXPECT_NE(use, PINTI_COPY_IDLE);
     EXPECT_GT(n_in_use, 0ull);
+    EXPECT_EQ(n_strays, 0ull); /* what those who live and have it open wrote is left alone */
     EXPECT_EQ(places_of(word_now(w)), (uint32_t)A);
     expect_readers(w, 0, 0);
     EXPECT_EQ(pinti_load64_seq(&chunk_of(w, 'A')->xcopier), 0ull);

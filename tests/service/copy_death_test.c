@@ -65,7 +65,12 @@ static void busy(copy_client *client, const raw_copy *copy)
     copy_refer(client, copy);
     pinti_store32_seq(&copy_sync(client, copy->copy)->xslots[5], client->session.index);
     pinti_copy_chunk *chunks = copy_chunks(client, copy->copy);
-    pinti_store64_seq(&chunks[0].xreaders, 1ull << 5 | 1ull << 9); /* 9: another's */
+    /* slot 9 is another's, 8 nobody's */
+    copy_refer(&b, copy);
+    pinti_store32_seq(&copy_sync(client, copy->copy)->xslots[9], b.session.index);
+    pinti_store64_seq(&chunks[0].xreaders, 1ull << 5 | 1ull << 8 | 1ull << 9);
+    pinti_store64_seq(&chunks[4].xcopier, pinti_copier(999, PINTI_COPIER_WRITE, 1ull << 40));
+    pinti_store64_seq(&chunks[5].xcopier, pinti_copier(b.session.index, PINTI_COPIER_CLAIM, 0));
     pinti_store64_seq(&chunks[1].xcopier,
                       pinti_copier(client->session.index, PINTI_COPIER_CLAIM, 0));
     hold_for_device(client, copy->copy, 2, true);
@@ -77,6 +82,9 @@ static bool is_swept(const copy_client *client, const raw_copy *copy)
     const pinti_a64 *words = copy_words(client, table);
     const pinti_copy_chunk *chunks = copy_chunks(client, copy->copy);
     return pinti_load64_seq(&chunks[0].xreaders) == 1ull << 9 &&
+           pinti_load64_seq(&chunks[4].xcopier) == 0 &&
+           pinti_load64_seq(&chunks[5].xcopier) ==
+               pinti_copier(b.session.index, PINTI_COPIER_CLAIM, 0) &&
            pinti_load64_seq(&chunks[1].xcopier) == 0 && pinti_load64_seq(&chunks[2].xcopier) == 0 &&
            pinti_chunk_state(pinti_load64_seq(&words[2])) == PINTI_CHUNK_CLEAN &&
            pinti_chunk_state(pinti_load64_seq(&words[3])) == PINTI_CHUNK_TORN &&
@@ -119,6 +127,7 @@ TEST(CopyDeath, ReferencesAndHoldsStayWhileAChildMapsTheTether)
     ASSERT_EQ(copy.code, 0);
     EXPECT_EQ(close(copy.fd), 0);
     busy(&a, &copy);
+    copy_unrefer(&b, &copy);
     /* the socket ends, the mapping stays, as in a child that was forked */
     EXPECT_EQ(close(a.session.fd), 0);
     a.session.fd = -1;

@@ -554,6 +554,18 @@ void local_copy_reopen(local_pool *local, uint32_t copy)
         &local->bells[pinti_cat_copies(local->catalog)[copy].table % PINTI_BELLS]);
 }
 
+bool local_copy_mend(local_pool *local, uint32_t copy, const pinti_copy_users *users)
+{
+    pinti_a64 *words;
+    pinti_copy_sync *sync;
+    const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
+    pinti_copy_chunk *chunks = (pinti_copy_chunk *)(void *)(sync + 1);
+    set_copy_state(local, copy, PINTI_CLOSING);
+    const bool has_changed = pinti_copy_clear_strays(sync, chunks, rec->n_chunks, users);
+    local_copy_reopen(local, copy);
+    return has_changed;
+}
+
 void local_copy_drop(local_pool *local, uint32_t copy)
 {
     pinti_a64 *words;

@@ -59,6 +59,10 @@ void local_copy_drop(local_pool *local, uint32_t copy);
 enum pinti_copy_use local_copy_close(local_pool *local, uint32_t copy);
 void local_copy_reopen(local_pool *local, uint32_t copy);
 
+/* What it does about words that are nobody's: CLOSING, cleared, LIVE. Returns whether there were.
+ */
+bool local_copy_mend(local_pool *local, uint32_t copy, const pinti_copy_users *users);
+
 /* What it does when a session that had it open is dead for good. */
 bool local_copy_sweep(local_pool *local, uint32_t copy, uint32_t session);
 
