@@ -293,7 +293,6 @@ static pint_status explain_refused(const pinti_begin *b, pint_error *err)
     case PINTI_COH_PULL:
     case PINTI_COH_PUSH:
     case PINTI_COH_RESTORE:
-    case PINTI_COH_CHANGED:
         break;
     }
     return pinti_fail(err, PINT_E_CORRUPT, 0,

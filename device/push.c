@@ -169,7 +169,6 @@ static pint_status clear(pinti_import *import, const obstacle *at, const pinti_l
     case PINTI_COH_OK:
     case PINTI_COH_THERE:
     case PINTI_COH_PULL:
-    case PINTI_COH_CHANGED:
     case PINTI_COH_FROZEN:
         break;
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The brackets of coherence.h, one chunk at a time. Every operation on a chunk of a copy starts by
- * taking its copier word, so that there is one on each (copy, chunk); readers have bits beside it.
+ * The brackets of coherence.h, one chunk at a time. Every hold of a chunk by way of a copy has its
+ * copier word, from before the claim to after the end; readers have bits beside it.
  *
  * DEVICE_HELD does not say on which device. The copier word does: it carries the seq of the chunk
  * word it holds, which no other hold has. It is stored after the claim; before that it says CLAIM,
@@ -125,12 +125,18 @@ static void ring(const pinti_copy_desc *copy)
     pinti_bell_ring(copy->table->bell);
 }
 
-/* Is the copy's record still the one that was opened? seq: after the caller's first change; pairs
- * with the service, which stores DYING before pinti_copy_forget() reads copiers and words. */
-static bool is_there(const pinti_copy_desc *copy)
+/* What the copy's record says to whoever begins. seq: after his first change; pairs with the
+ * service, which stores CLOSING and DYING before it reads copiers, words and readers. */
+static enum pinti_coherence look_at_record(const pinti_copy_desc *copy)
 {
     const uint64_t gen_state = pinti_load64_seq(&copy->rec->xgen_state);
-    return pinti_gen_of(gen_state) == copy->generation && pinti_state_of(gen_state) == PINTI_LIVE;
+    const uint32_t state = pinti_state_of(gen_state);
+    if (pinti_gen_of(gen_state) != copy->generation) {
+        return PINTI_COH_GONE;
+    }
+    return state == PINTI_LIVE      ? PINTI_COH_OK
+           : state == PINTI_CLOSING ? PINTI_COH_BUSY
+                                    : PINTI_COH_GONE;
 }
 
 static uint64_t own_bit(const pinti_copy_desc *copy)
@@ -206,13 +212,13 @@ static enum pinti_coherence look_to_hold(uint64_t word, uint64_t device_bit,
 
 /* ---- copier words ---------------------------------------------------------------------------- */
 
-static bool copier_take(const pinti_copy_desc *copy, uint64_t chunk, enum pinti_copier_kind kind)
+static bool copier_take(const pinti_copy_desc *copy, uint64_t chunk)
 {
     uint64_t nobody = 0;
-    /* seq: before the look at chunk word and record; acquire: what the last one did on the device
-     * is done; pairs with copier_give() and the sweep */
+    /* seq: before the claim of the chunk word; pairs with the service, which reads a held word,
+     * then this one, then that word again */
     return pinti_cas64_seq(&copy->chunks[chunk].xcopier, &nobody,
-                           pinti_copier(session_of(copy), kind, 0));
+                           pinti_copier(session_of(copy), PINTI_COPIER_CLAIM, 0));
 }
 
 /* Give it back if it is still as given: a session that is swept has lost it. */
@@ -299,20 +305,29 @@ static uint64_t readers_against(const pinti_copy_desc *copy, uint64_t chunk,
                                        : readers & ~own_bit(copy);
 }
 
-enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
-                                       enum pinti_device_use use, pinti_taken *out_taken)
+enum pinti_coherence pinti_device_look(const pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use)
 {
-    /* A look without taking anything, so that waiters do not wake each other for ever. */
-    enum pinti_coherence seen =
+    const enum pinti_coherence seen =
         look_to_hold(pinti_load64_seq(word_at(copy, chunk)), pinti_place_bit(copy->device), use);
-    if (seen == PINTI_COH_OK && readers_against(copy, chunk, use) != 0) {
-        seen = PINTI_COH_BUSY;
-    }
     if (seen != PINTI_COH_OK) {
         return seen;
     }
-    /* Also keeps a pull without a hold away, which may run though the word has moved on. */
-    if (!copier_take(copy, chunk, PINTI_COPIER_CLAIM)) {
+    if (pinti_load64_seq(&copy->chunks[chunk].xcopier) != 0 ||
+        readers_against(copy, chunk, use) != 0) {
+        return PINTI_COH_BUSY;
+    }
+    return look_at_record(copy);
+}
+
+enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use, pinti_taken *out_taken)
+{
+    enum pinti_coherence seen = pinti_device_look(copy, chunk, use);
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    if (!copier_take(copy, chunk)) {
         return PINTI_COH_BUSY;
     }
     pinti_taken taken;
@@ -322,12 +337,15 @@ enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
         return seen;
     }
     const bool is_change = use == PINTI_TAKE_TO_CHANGE || use == PINTI_TAKE_TO_REPLACE;
-    if (!is_there(copy)) {
-        seen = PINTI_COH_GONE;
-        taken.had_device = false; /* forget takes d out of the mask, before this or after it */
-    } else if (is_change && pinti_table_is_frozen_after_claim(copy->table->rec)) {
+    seen = look_at_record(copy);
+    if (seen == PINTI_COH_GONE) {
+        /* d is not this copy's place any more. BUSY, though: it is until DYING, which comes after
+         * this look, so that forget sees the copier word and takes the hold, or what it left. */
+        taken.had_device = false;
+    } else if (seen == PINTI_COH_OK && is_change &&
+               pinti_table_is_frozen_after_claim(copy->table->rec)) {
         seen = PINTI_COH_FROZEN;
-    } else if (readers_against(copy, chunk, use) != 0) {
+    } else if (seen == PINTI_COH_OK && readers_against(copy, chunk, use) != 0) {
         /* seq: after the claim. A reader that sets its bit after this look finds the word held. */
         seen = PINTI_COH_BUSY;
     }
@@ -373,65 +391,6 @@ enum pinti_coherence pinti_push_cancel(pinti_copy_desc *copy, uint64_t chunk, ui
     return operation_end(copy, chunk, word, PINTI_COPIER_PUSH, ~0ull, 0);
 }
 
-/* ---- pull without a hold: host to device
- * -------------------------------------------------------------------- */
-
-enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uint64_t *word)
-{
-    const uint64_t device = pinti_place_bit(copy->device);
-    pinti_copy_chunk *at = &copy->chunks[chunk];
-    /* A look without taking anything, so that waiters do not wake each other for ever. */
-    enum pinti_coherence seen = look_to_pull(pinti_load64_seq(word_at(copy, chunk)), device);
-    if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
-        seen = PINTI_COH_BUSY;
-    }
-    if (seen != PINTI_COH_OK) {
-        return seen;
-    }
-    if (!copier_take(copy, chunk, PINTI_COPIER_PULL)) {
-        return PINTI_COH_BUSY;
-    }
-    /* acquire: the host's bytes are visible. Then the readers: one that sets its bit after this
-     * look finds a word without d. */
-    *word = pinti_load64_seq(word_at(copy, chunk));
-    seen = look_to_pull(*word, device);
-    if (seen == PINTI_COH_OK && !is_there(copy)) {
-        seen = PINTI_COH_GONE;
-    }
-    if (seen == PINTI_COH_OK && pinti_load64_seq(&at->xreaders) != 0) {
-        seen = PINTI_COH_BUSY;
-    }
-    if (seen != PINTI_COH_OK) {
-        copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
-    }
-    return seen;
-}
-
-enum pinti_coherence pinti_pull_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word)
-{
-    const uint64_t device = pinti_place_bit(copy->device);
-    pinti_a64 *at = word_at(copy, chunk);
-    enum pinti_coherence result = PINTI_COH_CHANGED;
-    uint64_t now = pinti_load64_acquire(at);
-    /* With the same seq only other pulls have committed: bits were added. */
-    while (pinti_chunk_seq(now) == pinti_chunk_seq(word) &&
-           look_to_pull(now, device) == PINTI_COH_OK) {
-        /* seq, hence release: the copy comes before. Its loads of the host's bytes, too: a writer's
-         * claim comes after this swap in the order of the word, and so do its stores. */
-        if (pinti_cas64_seq(at, &now, now | device)) {
-            result = PINTI_COH_OK;
-            break;
-        }
-    }
-    copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
-    return result;
-}
-
-void pinti_pull_cancel(pinti_copy_desc *copy, uint64_t chunk)
-{
-    copier_give(copy, chunk, PINTI_COPIER_PULL, 0);
-}
-
 /* ---- reading on the device ------------------------------------------------------------------- */
 
 /* Returns whether it was set before. */
@@ -459,6 +418,9 @@ enum pinti_coherence pinti_device_read_begin(pinti_copy_desc *copy, uint64_t chu
     pinti_a64 *at = word_at(copy, chunk);
     pinti_a64 *readers = &copy->chunks[chunk].xreaders;
     enum pinti_coherence seen = look_to_read(pinti_load64_seq(at), device);
+    if (seen == PINTI_COH_OK) {
+        seen = look_at_record(copy);
+    }
     if (seen != PINTI_COH_OK) {
         return seen;
     }
@@ -466,8 +428,8 @@ enum pinti_coherence pinti_device_read_begin(pinti_copy_desc *copy, uint64_t chu
     /* seq: after the bit; acquire: the bytes on the device are visible; pairs with the commits */
     seen = look_to_read(pinti_load64_seq(at), device);
     /* The bit of the mask was this copy's if the copy is there after the mask was read. */
-    if (seen == PINTI_COH_OK && !is_there(copy)) {
-        seen = PINTI_COH_GONE;
+    if (seen == PINTI_COH_OK) {
+        seen = look_at_record(copy);
     }
     if (seen != PINTI_COH_OK && !was_set) {
         reader_clear(readers, own_bit(copy));
@@ -505,8 +467,7 @@ enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk)
         if ((places & PINTI_PLACE_HOST) == 0) {
             return PINTI_COH_PUSH;
         }
-        /* seq, hence acquire: what a push brought is visible. seq moves on in any case: a pull that
-         * runs must not commit what the caller is about to store. */
+        /* seq, hence acquire: what a push brought is visible */
         if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, PINTI_PLACE_HOST))) {
             ring(copy);
             return PINTI_COH_OK;

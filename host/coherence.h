@@ -14,15 +14,19 @@
  * A place leaves the mask before anyone writes into it, and enters it when it holds the newest
  * bytes whole. Never are two places in the mask when they differ.
  *
- *   read on d          reader bit := 1; then word: CLEAN, d in mask; work; reader bit := 0
- *   pull (host -> d)   copier := me; word: CLEAN, host in mask, d not; then readers of d: none;
- * copy; word: same seq, CLEAN -> mask | d; copier := 0 all others hold    copier := me; word ->
- * DEVICE_HELD, seq+1; then readers of d; work; word -> CLEAN, seq+1; copier := 0 pull CLEAN, host
- * in mask, d not; readers: none       -> mask | d push (d -> host) CLEAN, d in mask, host not;
- * readers: any        -> mask | host change           CLEAN, d or host in mask   \  d leaves the
- * mask; replace          CLEAN or TORN              /  readers: own only -> d alone death, cancel
- * DEVICE_HELD -> seq+1, holder 0: CLEAN if a place is left in the mask (rolled back to it), else
- * TORN; copier, reader bits of the dead := 0
+ *   read on d   reader bit := 1; then word: CLEAN, d in mask; work; reader bit := 0
+ *   hold        copier := me; word -> DEVICE_HELD, seq+1; then readers of d; work;
+ *               word -> CLEAN, seq+1; copier := 0
+ *
+ *               may begin when CLEAN and       readers of d    afterwards
+ *     pull      host in mask, d not            none            mask | d
+ *     push      d in mask, host not            any             mask | host
+ *     change    d or host in mask              own only        d alone
+ *     replace   always; also when TORN         own only        d alone
+ *
+ *   meanwhile d is not in the mask, but for push: that writes to the host
+ *   death, cancel   DEVICE_HELD -> seq+1, holder 0: CLEAN if a place is left in the mask (rolled
+ *               back to it), else TORN; copier, reader bits of the dead := 0
  *
  * "Then" is the heart of it: each side says what it does first, and looks at the other after, both
  * seq, so that at least one of two sees the other.
@@ -30,9 +34,19 @@
  * The same rule for host leases without undo (claim.h): where a device still holds the committed
  * bytes, a dead holder's chunk is not torn but newest there.
  *
- * The record of a copy that is dropped is marked DYING first, then pinti_copy_forget() takes it out
- * of all words, then another copy of the column on that device may be made. Whoever begins here
- * looks at the record after his first change, so that either he sees DYING or forget sees him.
+ * A copy goes in two steps, and whoever begins here looks at its record after his first change:
+ *
+ *   record   who begins      service, then
+ *   LIVE     goes on         -> CLOSING; looks whether it is in use, or ahead: if so -> LIVE again
+ *   CLOSING  BUSY            -> DYING; pinti_copy_forget() takes it out of all words
+ *   DYING    GONE            another copy of the column on that device may be made
+ *
+ * Either he sees CLOSING, or the service sees him. If he does, he gives back exactly what he took,
+ * d's place in the mask, too. That is right also when DYING comes meanwhile: he looked before it,
+ * and at that time his copier word named his hold, so forget ends the hold (his giving back is
+ * LOST), or comes after it and takes the place out. When he sees DYING, the place is not this
+ * copy's any more, and he leaves it out. A copy that must go (its broker is dead) is DYING at once,
+ * and takes holds with it.
  *
  * Completed work only: a caller commits a push, a pull or a write, and ends a read, after the
  * stream has passed it. Cancel likewise: what was enqueued must not run any more.
@@ -79,26 +93,19 @@ void pinti_copy_slot_give(pinti_copy_desc *copy);
 enum pinti_coherence {
     PINTI_COH_OK = 0,
     PINTI_COH_THERE = 1, /* pull, push: nothing to do, the place has the newest bytes */
-    PINTI_COH_BUSY = 2,  /* somebody holds, copies or reads: wait on the table's bell */
+    PINTI_COH_BUSY = 2,  /* somebody holds, copies or reads, or the copy may be about to be dropped:
+                            wait on the table's bell */
     PINTI_COH_PULL = 3,  /* read, write: the device must be brought up to date first */
     PINTI_COH_PUSH = 4,  /* pull, own_host: the host must be brought up to date first, from a device
                             that is in the mask; push: that is another device than this one */
     PINTI_COH_TORN = 5,
     PINTI_COH_RESTORE = 6, /* old bytes must be put back first (pinti_chunk_restore()) */
-    PINTI_COH_CHANGED = 7, /* pull_commit: the bytes copied are not the newest any more */
-    PINTI_COH_FROZEN = 8,
-    PINTI_COH_LOST = 9, /* commit, cancel: not held as claimed (the copy was dropped) */
-    PINTI_COH_GONE = 10 /* the copy was dropped: open it anew */
+    PINTI_COH_FROZEN = 7,
+    PINTI_COH_LOST = 8, /* commit, cancel: not held as claimed (the copy was dropped) */
+    PINTI_COH_GONE = 9  /* the copy was dropped: open it anew */
 };
 
-/* chunk < copy->n_chunks always; *word: for the matching commit or cancel. A commit ends the
- * operation whatever it returns. */
-
-/* Without a hold: host writers are not kept out, and pull_commit() notices them (CHANGED). For
- * bytes that nobody uses before the commit. A frozen table, too. */
-enum pinti_coherence pinti_pull_begin(pinti_copy_desc *copy, uint64_t chunk, uint64_t *word);
-enum pinti_coherence pinti_pull_commit(pinti_copy_desc *copy, uint64_t chunk, uint64_t word);
-void pinti_pull_cancel(pinti_copy_desc *copy, uint64_t chunk);
+/* chunk < copy->n_chunks always. A commit ends the operation whatever it returns. */
 
 /*
  * Holding a chunk, until pulled(), push_commit(), write_commit(), the cancel of one of these, or
@@ -126,6 +133,11 @@ typedef struct pinti_taken {
     enum pinti_device_use use;
     bool had_device; /* d was in the mask; if not, TO_CHANGE needs a copy first */
 } pinti_taken;
+
+/* What pinti_device_take() would say now. Takes nothing and rings nothing: for those who wait, so
+ * that they do not wake each other for ever. */
+enum pinti_coherence pinti_device_look(const pinti_copy_desc *copy, uint64_t chunk,
+                                       enum pinti_device_use use);
 
 enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
                                        enum pinti_device_use use, pinti_taken *out_taken);
@@ -155,28 +167,56 @@ void pinti_device_read_end(pinti_copy_desc *copy, uint64_t chunk);
 /* Set the bit of a chunk that this session holds: the reading goes on when the hold has ended. */
 void pinti_device_read_join(pinti_copy_desc *copy, uint64_t chunk);
 
-/* The host alone, from now on: takes all devices out of the mask (seq+1), and makes pulls that run
- * fail. Host must be in it. */
+/* The host alone, from now on: takes all devices out of the mask (seq+1). Host must be in it. */
 enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk);
 
 /* ---- for the service, on the mapped sync segment ------------------------------------------------
- * Arrays are bound-checked by the caller. Both may be cut off anywhere and run again. */
+ * Arrays are bound-checked by the caller. All may be cut off anywhere and run again. */
 
 /* What a dead session leaves in one copy: to be called for each copy it referred to, when none of
  * its streams can run any more on any device (R9). Returns whether a bell must be rung, always. */
 bool pinti_copy_sweep(pinti_copy_sync *sync, pinti_copy_chunk *chunks, pinti_a64 *words,
                       uint32_t n_chunks, uint32_t session);
 
+/* What stands in the way of dropping a copy. */
+enum pinti_copy_use {
+    PINTI_COPY_IDLE,
+    PINTI_COPY_IN_USE, /* somebody reads or holds a chunk there, or its death would go back to it */
+    PINTI_COPY_AHEAD   /* a chunk at rest is newest on this device alone */
+};
+
+/* IN_USE before AHEAD. While the record is CLOSING an answer stays true, but for host leases: one
+ * that is abandoned or dies may fall back to a device whose copy was found IDLE. Else a hint. */
+enum pinti_copy_use pinti_copy_use_of(const pinti_copy_chunk *chunks, const pinti_a64 *words,
+                                      uint32_t n_chunks, uint32_t device);
+
+/*
+ * Strays: what a hostile or broken session left in copier words, reader bits and slots, and what
+ * would stand in the way for ever: a copier word that is none or whose session does not refer to
+ * the copy; a slot of such a session; a bit whose slot is free or such. A session refers to the
+ * copy from before its first change until after its last, so none of these is anybody's.
+ */
+typedef struct pinti_copy_users {
+    /* Does the session with this index refer to the copy? index: any value. */
+    bool (*refers)(const void *context, uint32_t index);
+    const void *context;
+} pinti_copy_users;
+
+/* A hint: at the next moment there may be none. */
+bool pinti_copy_has_strays(const pinti_copy_sync *sync, const pinti_copy_chunk *chunks,
+                           uint32_t n_chunks, const pinti_copy_users *users);
+
+/* While the record is CLOSING: nobody opens the copy then, so that who does not refer to it cannot
+ * write a word of his own in place of the one that was looked at. Returns whether there were any;
+ * the bell must be rung then. */
+bool pinti_copy_clear_strays(pinti_copy_sync *sync, pinti_copy_chunk *chunks, uint32_t n_chunks,
+                             const pinti_copy_users *users);
+
 /* A copy that is gone (dropped, its broker dead), after its record was marked DYING (seq), before
  * there may be another one in its place: out of every mask. Chunks that were newest there alone are
- * torn, pulls that run fail, writes are lost (live writers find out at their commit); pushes go on,
- * for they write to the host. The bell must be rung afterwards. */
+ * torn, pulls and writes are lost (who is alive finds out at his commit); pushes go on, for they
+ * write to the host. The bell must be rung afterwards. */
 void pinti_copy_forget(pinti_copy_chunk *chunks, pinti_a64 *words, uint32_t n_chunks,
                        uint32_t device);
-
-/* Would forgetting it lose bytes: is there a chunk that is newest on this device alone, or written
- * there now? To be asked after the record was marked DYING, which may then be taken back. */
-bool pinti_copy_is_needed(const pinti_copy_chunk *chunks, const pinti_a64 *words, uint32_t n_chunks,
-                          uint32_t device);
 
 #endif

@@ -56,6 +56,8 @@
     X(SERVICE_COPY_BUILDING)  /* service: device copy recorded, no memory asked for */             \
     X(SERVICE_COPY_HELD)      /* service: its descriptor with the keeper, still BUILDING */        \
     X(SERVICE_COPY_LIVE)      /* service: device copy LIVE, its column does not name it */         \
+    X(SERVICE_COPY_CLOSING)   /* service: device copy CLOSING, nobody asked yet */                 \
+    X(SERVICE_COPY_REOPENED)  /* service: device copy LIVE again, bell not rung */                 \
     X(SERVICE_COPY_DYING)     /* service: device copy DYING, chunk words still name it */          \
     X(SERVICE_COPY_FREE_HALF) /* service: device copy FREE, sync memory not given back */          \
     X(PREPARER_WORKING)       /* preparer: in the middle of a plan */                              \

@@ -90,12 +90,14 @@ typedef struct pinti_catalog_header {
     uint64_t reserved4[3];
 } pinti_catalog_header;
 
-/* States of a table or job record, in the low byte of xgen_state. */
+/* States of a table, job or device copy record, in the low byte of xgen_state. */
 enum pinti_record_state {
     PINTI_FREE = 0,
     PINTI_BUILDING = 1, /* seen by its creator only */
     PINTI_LIVE = 2,
-    PINTI_DYING = 3 /* dropped; memory returns when no slot refers to the generation */
+    PINTI_DYING = 3,  /* dropped; memory returns when no slot refers to the generation */
+    PINTI_CLOSING = 4 /* device copies: nothing begins, for the moment it takes to find out whether
+                         it can be dropped; then LIVE again, or DYING */
 };
 
 #define PINTI_RECORD_FROZEN 0x100u /* flag beside the state */

@@ -23,7 +23,8 @@
  * Undo word, one per undo buffer: 0 free, else chunk + 1 << 16 | holder.
  * Copier word, one per (device copy, chunk): who works on the chunk there (coherence.h). 0 nobody.
  *   bits 0..13 session index, 14..15 what it does, 26..63 seq of the chunk word it holds (push,
- * write) Intent word, in the slot: what the session is about to take (hint for the sweep; 0 none).
+ *        write)
+ * Intent word, in the slot: what the session is about to take (hint for the sweep; 0 none).
  *   bits 0..1 kind, 2..17 table or job index, 18..33 column, 34..63 chunk
  */
 
@@ -96,15 +97,19 @@ static inline uint64_t pinti_chunk_settled(uint64_t w, uint64_t places)
 
 enum pinti_copier_kind {
     PINTI_COPIER_CLAIM = 0, /* about to claim the chunk word */
-    PINTI_COPIER_PULL = 1,
-    PINTI_COPIER_PUSH = 2,
-    PINTI_COPIER_WRITE = 3
+    PINTI_COPIER_PUSH = 2,  /* it holds it, and writes to the host */
+    PINTI_COPIER_WRITE = 3  /* it holds it, and writes on the device: also a pull */
 };
 
 /* seq of claimed: the chunk word it holds; 0 for none */
 static inline uint64_t pinti_copier(uint32_t session, uint32_t kind, uint64_t claimed)
 {
     return (claimed & ~((1ull << PINTI_CHUNK_SEQ_SHIFT) - 1)) | (uint64_t)kind << 14 | session;
+}
+
+static inline uint32_t pinti_copier_kind(uint64_t w)
+{
+    return (uint32_t)(w >> 14) & 3u;
 }
 
 static inline uint32_t pinti_copier_session(uint64_t w)

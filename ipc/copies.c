@@ -6,7 +6,8 @@
  *
  * Opening: the answer names a copy; then the slot notes a reference; then the record is looked at
  * again. If it is LIVE still, the service sees the reference before it frees anything (R11). If
- * not, the copy was dropped or evicted in between: the question is asked again.
+ * not, the copy was dropped or evicted in between, or may be just now (CLOSING): the question is
+ * asked again.
  */
 
 #include "ipc/copies.h"
@@ -103,7 +104,12 @@ static bool is_live(const pint_pool *pool, uint32_t index, uint32_t generation)
 
 bool pinti_copy_is_dropped(const pint_pool *pool, uint32_t index, uint32_t generation)
 {
-    return index >= PINTI_COPIES_MAX || !is_live(pool, index, generation);
+    if (index >= PINTI_COPIES_MAX) {
+        return true;
+    }
+    const uint64_t state = record_state(pool, index);
+    return pinti_gen_of(state) != generation ||
+           (pinti_state_of(state) != PINTI_LIVE && pinti_state_of(state) != PINTI_CLOSING);
 }
 
 bool pinti_copy_find(const pint_column *column, uint32_t device, uint32_t *out_index,

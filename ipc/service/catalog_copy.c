@@ -4,12 +4,14 @@
  *
  *   FREE -> BUILDING   the record, its sync block, its bytes counted; its memory is being asked for
  *        -> LIVE       the memory is there; the column's xcopy[device] names the record
+ *        -> CLOSING    to be dropped or evicted, unless somebody needs it: then LIVE again
  *        -> DYING      dropped, evicted, its broker dead, or never made
  *        -> FREE       no slot refers to it
  *
- * A crash in BUILDING leaves a record that rebuild makes DYING, so that whoever may have made the
- * memory is told to give it back. The name in the column is stored after LIVE and taken away
- * before DYING; rebuild puts it right.
+ * CLOSING lasts no longer than one function of the service. A crash in it leaves a record that
+ * rebuild makes LIVE. A crash in BUILDING leaves one that rebuild makes DYING, so that whoever may
+ * have made the memory is told to give it back. The name in the column is stored after LIVE and
+ * taken away before DYING; rebuild puts it right.
  *
  * At most one record that is not FREE exists for a (column, device): the device's bit in chunk
  * words means that copy. So a dropped copy that somebody still has open is in the way of a new one.
@@ -305,11 +307,25 @@ void pinti_cat_copy_set_live(pinti_cat *cat, uint32_t copy, const uint8_t ipc[64
     name_copy(cat, copy, copy + 1);
 }
 
+void pinti_cat_copy_close(pinti_cat *cat, uint32_t copy)
+{
+    /* Ordered before copiers, words, readers and slots are read; partner: who begins in the copy,
+     * or opens it, makes his change, then reads the state. */
+    pinti_cat_set_state(&cat->copies[copy].xgen_state, PINTI_CLOSING);
+    PINTI_CRASHPOINT(SERVICE_COPY_CLOSING);
+}
+
+void pinti_cat_copy_reopen(pinti_cat *cat, uint32_t copy)
+{
+    pinti_cat_set_state(&cat->copies[copy].xgen_state, PINTI_LIVE);
+    PINTI_CRASHPOINT(SERVICE_COPY_REOPENED);
+}
+
 void pinti_cat_copy_kill(pinti_cat *cat, uint32_t copy)
 {
     pinti_copy_rec *rec = &cat->copies[copy];
     const uint32_t state = pinti_cat_state(&rec->xgen_state);
-    if (state != PINTI_LIVE && state != PINTI_BUILDING) {
+    if (state == PINTI_FREE || state == PINTI_DYING) {
         return;
     }
     name_copy(cat, copy, 0);
@@ -317,13 +333,6 @@ void pinti_cat_copy_kill(pinti_cat *cat, uint32_t copy)
     pinti_cat_set_state(&rec->xgen_state, PINTI_DYING);
     cat->n_dying++;
     PINTI_CRASHPOINT(SERVICE_COPY_DYING);
-}
-
-void pinti_cat_copy_revive(pinti_cat *cat, uint32_t copy)
-{
-    pinti_cat_set_state(&cat->copies[copy].xgen_state, PINTI_LIVE);
-    name_copy(cat, copy, copy + 1);
-    cat->n_dying--;
 }
 
 /* ---- ending ---------------------------------------------------------------------------------- */
@@ -404,7 +413,7 @@ uint32_t pinti_cat_reap_copies(pinti_cat *cat,
 static pint_status rebuild_copy(pinti_cat *cat, uint32_t index, pint_error *err)
 {
     pinti_copy_rec *rec = &cat->copies[index];
-    const uint32_t state = pinti_cat_state(&rec->xgen_state);
+    uint32_t state = pinti_cat_state(&rec->xgen_state);
     if (state == PINTI_FREE) {
         return PINT_OK;
     }
@@ -427,6 +436,10 @@ static pint_status rebuild_copy(pinti_cat *cat, uint32_t index, pint_error *err)
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "device copy %" PRIu32, index);
     }
     count_copy(cat, index);
+    if (state == PINTI_CLOSING) {
+        pinti_cat_copy_reopen(cat, index);
+        state = PINTI_LIVE;
+    }
     if (state == PINTI_BUILDING) {
         pinti_cat_copy_kill(cat, index); /* counts it */
     } else {

@@ -3,8 +3,9 @@
 /*
  * Order, so that a crash between any two steps leaves nothing that the next incarnation does not
  * find: record BUILDING, memory made, descriptor with the keeper, LIVE, the column's name for it,
- * reply. At the end: DYING, out of the masks, descriptor given back, FREE. A kept descriptor
- * without a record that wants it is closed; a record without its descriptor is dropped.
+ * reply. At the end: CLOSING, if nobody is in the way DYING, out of the masks, descriptor given
+ * back, FREE. A kept descriptor without a record that wants it is closed; a record without its
+ * descriptor is dropped.
  */
 
 #include "ipc/service/copies.h"
@@ -14,7 +15,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "host/coherence.h"
 #include "host/crash.h"
 #include "host/error.h"
 #include "host/wait.h"
@@ -46,6 +46,128 @@ static uint32_t generation_of(const pinti_service *service, uint32_t copy)
 static bool is_cuda(const pinti_service *service, uint32_t device)
 {
     return pinti_cat_devices(service->catalog)[device % PINTI_DEVICES_MAX].is_cuda != 0;
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+static char *sync_at(const pinti_service *service, uint64_t off, uint64_t bytes)
+{
+    const pinti_sweep_view *view = &service->view;
+    return off % 8 != 0 || bytes > view->sync_bytes || off > view->sync_bytes - bytes
+               ? NULL
+               : view->sync + off;
+}
+
+bool pinti_copies_view(const pinti_service *service, uint32_t copy, pinti_copy_view *out)
+{
+    const pinti_copy_rec *rec = record(service, copy);
+    if (state_of(service, copy) == PINTI_FREE) {
+        return false;
+    }
+    const pinti_column_rec *column = pinti_cat_copy_column(service->cat, rec);
+    if (column == NULL) {
+        return false;
+    }
+    char *sync = sync_at(service, rec->sync_off,
+                         sizeof(pinti_copy_sync) + rec->n_chunks * sizeof(pinti_copy_chunk));
+    char *words = sync_at(service, column->words_off, rec->n_chunks * sizeof(pinti_a64));
+    if (sync == NULL || words == NULL) {
+        return false;
+    }
+    *out = (pinti_copy_view){
+        .sync = (pinti_copy_sync *)(void *)sync,
+        .chunks = (pinti_copy_chunk *)(void *)(sync + sizeof(pinti_copy_sync)),
+        .words = (pinti_a64 *)(void *)words,
+        .n_chunks = rec->n_chunks,
+        .table = rec->table,
+        .device = rec->device,
+    };
+    return true;
+}
+
+static void ring(const pinti_service *service, uint32_t table)
+{
+    pinti_bell_ring_always(&service->bells[table % PINTI_BELLS]);
+}
+
+static void forget(pinti_service *service, uint32_t copy)
+{
+    pinti_copy_view view;
+    if (pinti_copies_view(service, copy, &view)) {
+        pinti_copy_forget(view.chunks, view.words, view.n_chunks, view.device);
+        ring(service, view.table);
+    }
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
+
+static bool refers(void *slot, uint32_t copy)
+{
+    /* seq: the record was marked before; who opens it notes his reference, then reads the record.
+     * Hence acquire: what the session did in the copy comes before the end of its reference. */
+    return pinti_ref_count(pinti_load64_seq(&pinti_slot_copies(slot)[copy])) != 0;
+}
+
+/* A copy, for pinti_copy_users. */
+typedef struct users_of {
+    const pinti_service *service;
+    uint32_t copy;
+} users_of;
+
+static bool is_user(const void *context, uint32_t index)
+{
+    const users_of *of = context;
+    const pinti_session *session =
+        index != 0 && index < PINTI_SESSIONS_MAX ? of->service->by_index[index] : NULL;
+    return session != NULL && refers(session->slot, of->copy);
+}
+
+static bool clear_strays(const pinti_service *service, uint32_t copy, const pinti_copy_view *view)
+{
+    const users_of of = {service, copy};
+    const pinti_copy_users users = {is_user, &of};
+    if (!pinti_copy_clear_strays(view->sync, view->chunks, view->n_chunks, &users)) {
+        return false;
+    }
+    pinti_log("device copy %" PRIu64 ": cleared words that belong to no session of it",
+              record(service, copy)->id);
+    return true;
+}
+
+void pinti_copies_mend(pinti_service *service, uint32_t copy)
+{
+    pinti_copy_view view;
+    const users_of of = {service, copy};
+    const pinti_copy_users users = {is_user, &of};
+    if (state_of(service, copy) == PINTI_LIVE && pinti_copies_view(service, copy, &view) &&
+        pinti_copy_has_strays(view.sync, view.chunks, view.n_chunks, &users)) {
+        pinti_cat_copy_close(service->cat, copy);
+        (void)clear_strays(service, copy, &view);
+        pinti_copies_reopen(service, copy);
+    }
+}
+
+void pinti_copies_reopen(pinti_service *service, uint32_t copy)
+{
+    pinti_cat_copy_reopen(service->cat, copy);
+    ring(service, record(service, copy)->table); /* who met CLOSING waits */
+}
+
+enum pinti_copy_use pinti_copies_close(pinti_service *service, uint32_t copy)
+{
+    pinti_copy_view view;
+    enum pinti_copy_use use = PINTI_COPY_IDLE;
+    pinti_cat_copy_close(service->cat, copy);
+    if (pinti_copies_view(service, copy, &view)) {
+        use = pinti_copy_use_of(view.chunks, view.words, view.n_chunks, view.device);
+        if (use == PINTI_COPY_IN_USE && clear_strays(service, copy, &view)) {
+            use = pinti_copy_use_of(view.chunks, view.words, view.n_chunks, view.device);
+        }
+    }
+    if (use != PINTI_COPY_IDLE) {
+        pinti_copies_reopen(service, copy);
+    }
+    return use;
 }
 
 /* ---- life of the table of copies ------------------------------------------------------------- */
@@ -110,9 +232,13 @@ void pinti_copies_restore(pinti_service *service)
     const uint32_t n = pinti_cat_n_copies(service->cat);
     for (uint32_t i = 0; i < n; i++) {
         const pinti_copy_rec *rec = record(service, i);
+        if (state_of(service, i) == PINTI_DYING) {
+            forget(service, i); /* a crash may have come between DYING and this */
+        }
         if (state_of(service, i) != PINTI_LIVE) {
             continue;
         }
+        ring(service, rec->table); /* or between LIVE again and the bell */
         const bool has_memory = rec->kind == PINT_COPY_VMM
                                     ? pinti_copies_fd(service, i) >= 0
                                     : service->brokers[rec->device].serial == rec->broker;
@@ -146,72 +272,6 @@ void pinti_copies_abandon(pinti_service *service, bool close_fds)
     }
     free(service->copies);
     service->copies = NULL;
-}
-
-/* ---- words ----------------------------------------------------------------------------------- */
-
-static char *sync_at(const pinti_service *service, uint64_t off, uint64_t bytes)
-{
-    const pinti_sweep_view *view = &service->view;
-    return off % 8 != 0 || bytes > view->sync_bytes || off > view->sync_bytes - bytes
-               ? NULL
-               : view->sync + off;
-}
-
-bool pinti_copies_view(const pinti_service *service, uint32_t copy, pinti_copy_view *out)
-{
-    const pinti_copy_rec *rec = record(service, copy);
-    if (state_of(service, copy) == PINTI_FREE) {
-        return false;
-    }
-    const pinti_column_rec *column = pinti_cat_copy_column(service->cat, rec);
-    if (column == NULL) {
-        return false;
-    }
-    char *sync = sync_at(service, rec->sync_off,
-                         sizeof(pinti_copy_sync) + rec->n_chunks * sizeof(pinti_copy_chunk));
-    char *words = sync_at(service, column->words_off, rec->n_chunks * sizeof(pinti_a64));
-    if (sync == NULL || words == NULL) {
-        return false;
-    }
-    *out = (pinti_copy_view){
-        .sync = (pinti_copy_sync *)(void *)sync,
-        .chunks = (pinti_copy_chunk *)(void *)(sync + sizeof(pinti_copy_sync)),
-        .words = (pinti_a64 *)(void *)words,
-        .n_chunks = rec->n_chunks,
-        .table = rec->table,
-        .device = rec->device,
-    };
-    return true;
-}
-
-static void ring(const pinti_service *service, uint32_t table)
-{
-    pinti_bell_ring_always(&service->bells[table % PINTI_BELLS]);
-}
-
-static void forget(pinti_service *service, uint32_t copy)
-{
-    pinti_copy_view view;
-    if (pinti_copies_view(service, copy, &view)) {
-        pinti_copy_forget(view.chunks, view.words, view.n_chunks, view.device);
-        ring(service, view.table);
-    }
-}
-
-bool pinti_copies_is_in_use(const pinti_service *service, uint32_t copy)
-{
-    pinti_copy_view view;
-    if (!pinti_copies_view(service, copy, &view)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < view.n_chunks; i++) {
-        if (pinti_load64_acquire(&view.chunks[i].xreaders) != 0 ||
-            pinti_load64_acquire(&view.chunks[i].xcopier) != 0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -332,18 +392,16 @@ void pinti_copies_kill(pinti_service *service, uint32_t copy)
 
 pint_status pinti_copies_drop(pinti_service *service, uint32_t copy, pint_error *err)
 {
-    pinti_copy_view view;
-    if (!pinti_copies_view(service, copy, &view)) {
-        return PINT_OK;
-    }
-    const bool was_live = state_of(service, copy) == PINTI_LIVE;
-    pinti_cat_copy_kill(service->cat, copy);
-    /* after DYING: who begins a bracket now sees it, who began before is seen here */
-    if (was_live && pinti_copy_is_needed(view.chunks, view.words, view.n_chunks, view.device)) {
-        pinti_cat_copy_revive(service->cat, copy);
-        ring(service, view.table);
+    const enum pinti_copy_use use =
+        state_of(service, copy) == PINTI_LIVE ? pinti_copies_close(service, copy) : PINTI_COPY_IDLE;
+    switch (use) {
+    case PINTI_COPY_IN_USE:
+        return pinti_fail(err, PINT_E_BUSY, 0, "copy.drop: a session works on it");
+    case PINTI_COPY_AHEAD:
         return pinti_fail(err, PINT_E_DEVICE_AHEAD, 0,
                           "copy.drop: a chunk is newest on the device alone: bring it to the host");
+    case PINTI_COPY_IDLE:
+        break;
     }
     pinti_copies_kill(service, copy);
     return PINT_OK;
@@ -367,7 +425,7 @@ void pinti_copies_release(pinti_service *service, uint32_t copy)
 
 void pinti_copies_on_free(void *service, uint32_t copy)
 {
-    forget(service, copy); /* a crash may have come between DYING and this */
+    forget(service, copy); /* of one that was never LIVE, or whose table was dropped */
     pinti_copies_release(service, copy);
     ((pinti_service *)service)->copies[copy].opened_ms = 0;
 }
@@ -392,12 +450,6 @@ void pinti_copies_broker_died(pinti_service *service, uint32_t device, uint64_t 
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
-static bool refers(void *slot, uint32_t copy)
-{
-    /* acquire: pairs with the session's stores; what it did in the copy comes before its end */
-    return pinti_ref_count(pinti_load64_acquire(&pinti_slot_copies(slot)[copy])) != 0;
-}
-
 static bool sweep(const pinti_service *service, uint32_t copy, uint32_t index)
 {
     pinti_copy_view view;
@@ -409,9 +461,13 @@ void pinti_copies_end_session(pinti_service *service, uint32_t index, void *slot
 {
     const uint32_t n = pinti_cat_n_copies(service->cat);
     for (uint32_t i = 0; i < n; i++) {
-        if ((slot == NULL || refers(slot, i)) && sweep(service, i, index)) {
+        if (slot != NULL && !refers(slot, i)) {
+            continue;
+        }
+        if (sweep(service, i, index)) {
             ring(service, record(service, i)->table);
         }
+        pinti_copies_mend(service, i);
     }
 }
 

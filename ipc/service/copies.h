@@ -12,6 +12,7 @@
  * is DYING and no slot refers to it. That of kind PINT_COPY_IPC lives in its broker until then.
  */
 
+#include "host/coherence.h"
 #include "ipc/service/service.h"
 
 bool pinti_copies_init(pinti_service *service);
@@ -38,11 +39,9 @@ void pinti_copies_broker_died(pinti_service *service, uint32_t device, uint64_t 
 /* DYING, out of all masks, its waiters woken. Its memory goes when no slot refers to it. */
 void pinti_copies_kill(pinti_service *service, uint32_t copy);
 
-/* The same, unless that loses bytes. PINT_E_DEVICE_AHEAD: newest there alone. */
+/* The same, unless that loses bytes or takes rights away: nothing has changed then.
+ * PINT_E_DEVICE_AHEAD: newest there alone. PINT_E_BUSY: a session reads there, or holds a chunk. */
 pint_status pinti_copies_drop(pinti_service *service, uint32_t copy, pint_error *err);
-
-/* Does a session read on the device, or copy to it? */
-bool pinti_copies_is_in_use(const pinti_service *service, uint32_t copy);
 
 /* A session's end: what it held, copied and read in copies. slot NULL: look at all. */
 void pinti_copies_end_session(pinti_service *service, uint32_t index, void *slot);
@@ -81,6 +80,14 @@ typedef struct pinti_copy_view {
 
 /* Its words in the sync segment, bound-checked. False: the record is FREE, or cannot be. */
 bool pinti_copies_view(const pinti_service *service, uint32_t copy, pinti_copy_view *out);
+
+/* Of a LIVE copy: clear what no session can have left in its words (coherence.h, strays). */
+void pinti_copies_mend(pinti_service *service, uint32_t copy);
+
+/* Close a LIVE copy. IDLE: it is CLOSING, and the caller goes on at once with pinti_copies_kill()
+ * or _reopen(); else it is LIVE again. */
+enum pinti_copy_use pinti_copies_close(pinti_service *service, uint32_t copy);
+void pinti_copies_reopen(pinti_service *service, uint32_t copy);
 void pinti_copies_release(pinti_service *service, uint32_t copy);
 
 #endif

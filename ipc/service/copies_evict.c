@@ -10,7 +10,6 @@
 
 #include <inttypes.h>
 
-#include "host/coherence.h"
 #include "host/error.h"
 #include "host/word.h"
 #include "ipc/service/copies.h"
@@ -22,14 +21,11 @@
 
 #define NONE UINT32_MAX
 
-static bool is_idle(pinti_service *service, uint32_t copy)
+static bool is_open(pinti_service *service, uint32_t copy)
 {
     const pinti_copy_rec *rec = &pinti_cat_copies(service->catalog)[copy];
     const uint64_t gen_state = pinti_load64_relaxed(&rec->xgen_state); /* own earlier store */
-    pinti_copy_view view;
-    return !pinti_session_refers(service, PINTI_REF_COPY, copy, pinti_gen_of(gen_state)) &&
-           pinti_copies_view(service, copy, &view) &&
-           !pinti_copy_is_needed(view.chunks, view.words, view.n_chunks, view.device);
+    return pinti_session_refers(service, PINTI_REF_COPY, copy, pinti_gen_of(gen_state));
 }
 
 /* The one that goes first, among those that were not passed over. */
@@ -53,15 +49,14 @@ static uint32_t choose(pinti_service *service, uint32_t device, uint32_t uid, co
     return best;
 }
 
-/* Looked at once more when it is marked: nobody can open it any more. */
 static bool evict(pinti_service *service, uint32_t copy)
 {
-    if (!is_idle(service, copy)) {
+    if (is_open(service, copy) || pinti_copies_close(service, copy) != PINTI_COPY_IDLE) {
         return false;
     }
-    pinti_cat_copy_kill(service->cat, copy);
-    if (!is_idle(service, copy)) {
-        pinti_cat_copy_revive(service->cat, copy);
+    /* Once more: whoever opens it looks for LIVE after he has noted his reference. */
+    if (is_open(service, copy)) {
+        pinti_copies_reopen(service, copy);
         return false;
     }
     const pinti_copy_rec *rec = &pinti_cat_copies(service->catalog)[copy];

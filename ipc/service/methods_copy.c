@@ -131,6 +131,7 @@ static pint_status wait_for(pinti_service *service, pinti_connection *connection
 /* FOUND_LIVE: the answer, now. */
 static pint_status answer(pinti_call *call, uint32_t copy, pint_error *err)
 {
+    pinti_copies_mend(call->service, copy);
     if (!pinti_copies_fill(call->service, copy, false, call->result)) {
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "answer");
     }
@@ -263,8 +264,6 @@ pint_status pinti_method_copy_drop(pinti_call *call, pint_error *err)
     }
     if (force) {
         pinti_copies_kill(service, (uint32_t)copy);
-    } else if (pinti_copies_is_in_use(service, (uint32_t)copy)) {
-        return pinti_fail(err, PINT_E_BUSY, 0, "copy.drop: a session works on it");
     } else {
         status = pinti_copies_drop(service, (uint32_t)copy, err);
     }

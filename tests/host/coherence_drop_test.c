@@ -74,19 +74,6 @@ TEST(Coherence, AHostLeaseOutlivesTheCopyAndEndsAsIfItHadNotBeen)
     tear_down(&w);
 }
 
-TEST(Coherence, APullThatRunsDoesNotCommitToACopyThatWasDropped)
-{
-    world w;
-    uint64_t word;
-    ASSERT_NO_FATAL(set_up(&w));
-    put_places(&w, H);
-    ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), OK);
-    local_copy_drop(w.local, w.copy_a);
-    EXPECT_EQ(pinti_pull_commit(&w.a[ME], CHUNK, word), PINTI_COH_CHANGED);
-    expect_settled(&w, SEQ0 + 1, H);
-    tear_down(&w);
-}
-
 TEST(Coherence, AWriterOfACopyThatWasDroppedHasLostAndTheChunkIsRolledBack)
 {
     static const struct {
@@ -151,7 +138,7 @@ TEST(Coherence, AClaimerThatForgetDidNotSeeIsNotTakenForAnother)
     world w;
     ASSERT_NO_FATAL(set_up(&w));
     const uint64_t held = make_word(SEQ0, PINTI_CHUNK_DEVICE_HELD, index_of(&w, ME), H);
-    static const uint32_t kinds[] = {PINTI_COPIER_CLAIM, PINTI_COPIER_PULL, PINTI_COPIER_PUSH};
+    static const uint32_t kinds[] = {PINTI_COPIER_CLAIM, PINTI_COPIER_PUSH};
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         put_word(&w, held);
         pinti_store64_seq(&chunk_of(&w, 'A')->xcopier, pinti_copier(index_of(&w, ME), kinds[i], 0));
@@ -165,45 +152,6 @@ TEST(Coherence, AClaimerThatForgetDidNotSeeIsNotTakenForAnother)
         pinti_store64_seq(&chunk_of(&w, 'A')->xcopier, not_mine[i]);
         pinti_copy_forget(w.a[ME].chunks, w.a[ME].column->words, w.a[ME].n_chunks, DEVICE_A);
         EXPECT_EQ(word_now(&w), held);
-    }
-    tear_down(&w);
-}
-
-TEST(Coherence, ACopyIsNeededWhileItAloneHasTheNewestBytes)
-{
-    world w;
-    ASSERT_NO_FATAL(set_up(&w));
-    const uint32_t me = index_of(&w, ME);
-    const struct {
-        uint32_t state, places;
-        uint64_t copier;
-        bool is_needed;
-    } cases[] = {
-        {PINTI_CHUNK_CLEAN, H, 0, false},
-        {PINTI_CHUNK_CLEAN, A, 0, true},
-        {PINTI_CHUNK_CLEAN, A | B, 0, false},
-        {PINTI_CHUNK_CLEAN, H | A, 0, false},
-        {PINTI_CHUNK_CLEAN, H, pinti_copier(me, PINTI_COPIER_PULL, 0), false},
-        {PINTI_CHUNK_TORN, NOWHERE, 0, false},
-        {PINTI_CHUNK_RESTORE, NOWHERE, 0, false},
-        {PINTI_CHUNK_HELD, A, 0, false}, /* the host had them, too */
-        {PINTI_CHUNK_JOB_HELD, A, 0, false},
-        {PINTI_CHUNK_HELD_TORN, A, 0, true}, /* the host had not */
-        {PINTI_CHUNK_JOB_HELD_TORN, A, 0, true},
-        {PINTI_CHUNK_HELD_TORN, A | B, 0, false},
-        {PINTI_CHUNK_DEVICE_HELD, A, 0, true}, /* B is written, or pushed from A */
-        {PINTI_CHUNK_DEVICE_HELD, H, 0, false},
-        {PINTI_CHUNK_DEVICE_HELD, H, pinti_copier(me, PINTI_COPIER_WRITE, 0), true},
-        {PINTI_CHUNK_DEVICE_HELD, H, pinti_copier(me + 1, PINTI_COPIER_WRITE, 0), false},
-    };
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        const bool is_held = pinti_chunk_is_held(cases[i].state);
-        put_word(&w, make_word(SEQ0, cases[i].state, is_held ? me : 0, cases[i].places));
-        pinti_store64_seq(&chunk_of(&w, 'A')->xcopier, cases[i].copier);
-        if (pinti_copy_is_needed(w.a[ME].chunks, w.a[ME].column->words, w.a[ME].n_chunks,
-                                 DEVICE_A) != cases[i].is_needed) {
-            FAIL("case %zu", i);
-        }
     }
     tear_down(&w);
 }

@@ -2,11 +2,11 @@
 
 /*
  * Sessions on threads that do everything to two chunks and two device copies at once: host leases,
- * kernels, pulls with and without a hold, pushes, readers, and deaths with their sweeps. Every
+ * kernels, pulls, pushes, readers, and deaths with their sweeps. Every
  * version of a chunk is a number and a pattern made of it: a mixture of two versions, a version
  * older than what was committed before, or one that was never committed is found by whoever reads
  * it. Device memory is plain memory, so that ThreadSanitizer sees two who use it at once; the
- * host's is read by pulls that may be overtaken, so it is copied with atomic loads and stores.
+ * host's is read by optimistic readers, so it is copied with atomic loads and stores.
  */
 
 #include <pthread.h>
@@ -25,7 +25,6 @@
     X(LEASE_ABANDON)                                                                               \
     X(HOST_READ)                                                                                   \
     X(OWN_HOST)                                                                                    \
-    X(BARE_COPY)                                                                                   \
     X(PULL_AND_READ)                                                                               \
     X(KERNEL_CHANGE)                                                                               \
     X(KERNEL_REPLACE)                                                                              \
@@ -198,16 +197,6 @@ static bool host_read(actor *a, uint64_t chunk)
     return true;
 }
 
-static bool bare_copy(actor *a, uint32_t device, uint64_t chunk)
-{
-    uint64_t word;
-    if (pinti_pull_begin(&a->copies[device], chunk, &word) != PINTI_COH_OK) {
-        return false;
-    }
-    copy_to_device(a, device, chunk, CHUNK_ROWS);
-    return pinti_pull_commit(&a->copies[device], chunk, word) == PINTI_COH_OK;
-}
-
 static bool pull_and_read(actor *a, uint32_t device, uint64_t chunk)
 {
     pinti_taken taken;
@@ -283,10 +272,9 @@ static bool read_on_device(actor *a, uint32_t device, uint64_t chunk)
 static bool die(actor *a, uint32_t device, uint64_t chunk, enum stress how)
 {
     pinti_taken taken;
-    uint64_t word;
     pinti_copy_desc *copy = &a->copies[device];
     if (how == STRESS_DIE_PULLING) {
-        if (pinti_pull_begin(copy, chunk, &word) != PINTI_COH_OK) {
+        if (pinti_device_take(copy, chunk, PINTI_TAKE_TO_PULL, &taken) != PINTI_COH_OK) {
             return false;
         }
         copy_to_device(a, device, chunk, CHUNK_ROWS / 2);
@@ -329,8 +317,6 @@ static bool act(actor *a, enum stress what, uint32_t device, uint64_t chunk)
         return host_read(a, chunk);
     case STRESS_OWN_HOST:
         return pinti_own_host(&a->copies[device], chunk) == PINTI_COH_OK;
-    case STRESS_BARE_COPY:
-        return bare_copy(a, device, chunk);
     case STRESS_PULL_AND_READ:
         return pull_and_read(a, device, chunk);
     case STRESS_KERNEL_CHANGE:
@@ -494,13 +480,11 @@ static void change_in_duel(actor *a, uint64_t version)
 {
     pinti_copy_desc *copy = &a->copies[0];
     pinti_taken taken;
-    uint64_t word = 0;
     if (the_duel.is_pull) { /* the host moves on, then the device follows */
         (void)pinti_own_host(copy, 0);
-        if (pinti_pull_begin(copy, 0, &word) != PINTI_COH_OK) {
-            return;
-        }
-    } else if (pinti_device_take(copy, 0, PINTI_TAKE_TO_CHANGE, &taken) != PINTI_COH_OK) {
+    }
+    if (pinti_device_take(copy, 0, the_duel.is_pull ? PINTI_TAKE_TO_PULL : PINTI_TAKE_TO_CHANGE,
+                          &taken) != PINTI_COH_OK) {
         return;
     }
     uint64_t *values = device_of(a, 0, 0);
@@ -508,9 +492,9 @@ static void change_in_duel(actor *a, uint64_t version)
         values[row] = version;
     }
     const enum pinti_coherence end = the_duel.is_pull
-                                         ? pinti_pull_commit(copy, 0, word)
+                                         ? pinti_device_pulled(copy, 0, taken.word)
                                          : pinti_device_write_commit(copy, 0, taken.word);
-    if (end != PINTI_COH_OK && !(the_duel.is_pull && end == PINTI_COH_CHANGED)) {
+    if (end != PINTI_COH_OK) {
         stop_at(a, "end in a duel", 0, (uint64_t)end, 0);
     }
     (void)pinti_add64_relaxed(&the_duel.n_changes, 1); /* relaxed: a count */

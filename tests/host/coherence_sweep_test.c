@@ -138,7 +138,6 @@ TEST(CoherenceSweep, ADeathBetweenTwoStepsLeavesNothingTaken)
         uint32_t after;
     } cases[] = {
         {PINTI_CHUNK_CLEAN, H | A, pinti_copier(me, PINTI_COPIER_CLAIM, 0), H | A},
-        {PINTI_CHUNK_CLEAN, H, pinti_copier(me, PINTI_COPIER_PULL, 0), H},
         {PINTI_CHUNK_TORN, NOWHERE, pinti_copier(me, PINTI_COPIER_CLAIM, 0), NOWHERE},
         /* the word is claimed, the copier word not stored yet */
         {PINTI_CHUNK_DEVICE_HELD, H, pinti_copier(me, PINTI_COPIER_CLAIM, 0), H},
@@ -184,17 +183,17 @@ TEST(CoherenceSweep, WhatOthersHoldIsLeftAlone)
 {
     world w;
     pinti_taken taken;
-    uint64_t word;
+    pinti_taken pull;
     ASSERT_NO_FATAL(set_up(&w));
     put_places(&w, H | A);
     ASSERT_EQ(pinti_device_take(&w.b[OTHER], CHUNK, PINTI_TAKE_TO_REPLACE, &taken), OK);
-    ASSERT_EQ(pinti_pull_begin(&w.a[OTHER], CHUNK + 1, &word), OK);
+    ASSERT_EQ(pinti_device_take(&w.a[OTHER], CHUNK + 1, PINTI_TAKE_TO_PULL, &pull), OK);
     EXPECT_FALSE(local_copy_sweep(w.local, w.copy_a, index_of(&w, ME)) &&
                  word_now(&w) != taken.word);
     EXPECT_FALSE(local_copy_sweep(w.local, w.copy_b, 0)); /* nobody's index */
     EXPECT_EQ(word_now(&w), taken.word);
     EXPECT_EQ(pinti_device_write_commit(&w.b[OTHER], CHUNK, taken.word), OK);
-    EXPECT_EQ(pinti_pull_commit(&w.a[OTHER], CHUNK + 1, word), OK);
+    EXPECT_EQ(pinti_device_pulled(&w.a[OTHER], CHUNK + 1, pull.word), OK);
     tear_down(&w);
 }
 
@@ -203,15 +202,14 @@ TEST(CoherenceSweep, AfterItTheOthersGoOn)
 {
     world w;
     pinti_taken taken;
-    uint64_t word;
     ASSERT_NO_FATAL(set_up(&w));
     put_places(&w, H);
-    ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), OK);
-    EXPECT_EQ(pinti_pull_begin(&w.a[OTHER], CHUNK, &word), BUSY);
+    ASSERT_EQ(perform(&w, PULL, &taken), OK);
+    EXPECT_EQ(pinti_device_take(&w.a[OTHER], CHUNK, PINTI_TAKE_TO_PULL, &taken), BUSY);
     sweep_copies(&w);
     ASSERT_EQ(pinti_device_take(&w.a[OTHER], CHUNK, PINTI_TAKE_TO_PULL, &taken), OK);
     ASSERT_EQ(pinti_device_pulled(&w.a[OTHER], CHUNK, taken.word), OK);
-    expect_settled(&w, SEQ0 + 2, H | A);
+    expect_settled(&w, SEQ0 + 4, H | A);
     tear_down(&w);
 }
 

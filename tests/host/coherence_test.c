@@ -23,12 +23,6 @@ static void expect_begun(world *w, uint64_t before, enum operation operation,
         return;
     }
     expect_readers(w, 0, 0);
-    if (operation == BARE_PULL) {
-        EXPECT_EQ(word, before);
-        EXPECT_EQ(taken->word, before);
-        EXPECT_EQ(pinti_copier_session(copier), index_of(w, ME));
-        return;
-    }
     EXPECT_EQ(pinti_chunk_seq(word), pinti_chunk_seq(before) + 1);
     if (operation == OWN) {
         expect_settled(w, SEQ0 + 1, H);
@@ -180,48 +174,32 @@ TEST(Coherence, TheSequenceWrapsInsideItsField)
 
 /* ---- one at a time --------------------------------------------------------------------------- */
 
-TEST(Coherence, OneOperationAtATimeOnAChunkOfACopy)
+/* A copier word that is taken keeps others away by itself, before the chunk word is claimed. */
+TEST(Coherence, OneAtATimeTakesAChunkByWayOfACopy)
 {
     world w;
     pinti_taken taken;
-    uint64_t word;
     ASSERT_NO_FATAL(set_up(&w));
     for (int first = ME; first <= OTHER; first++) { /* a thread of this session, or another */
-        put_places(&w, H);
-        ASSERT_EQ(pinti_pull_begin(&w.a[first], CHUNK, &word), OK);
-        EXPECT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), BUSY);
-        EXPECT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_PULL, &taken), BUSY);
-        EXPECT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_CHANGE, &taken), BUSY);
-        EXPECT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_REPLACE, &taken), BUSY);
-        /* another device, and another chunk, are not concerned */
-        ASSERT_EQ(pinti_pull_begin(&w.b[ME], CHUNK, &word), OK);
-        pinti_pull_cancel(&w.b[ME], CHUNK);
-        ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK + 1, &word), OK);
-        pinti_pull_cancel(&w.a[ME], CHUNK + 1);
-        announce_waiter(&w);
-        pinti_pull_cancel(&w.a[first], CHUNK);
-        EXPECT_TRUE(has_rung(&w));
-        expect_settled(&w, SEQ0, H);
+        pinti_a64 *copier = &chunk_of(&w, 'A')->xcopier;
+        const uint64_t claim = pinti_copier(index_of(&w, first), PINTI_COPIER_CLAIM, 0);
+        for (enum operation operation = PULL; operation <= PUSH; operation++) {
+            put_places(&w, operation == PUSH ? A : H);
+            pinti_store64_seq(copier, claim);
+            const uint64_t before = word_now(&w);
+            EXPECT_EQ(perform(&w, operation, &taken), BUSY);
+            EXPECT_EQ(word_now(&w), before);
+            EXPECT_EQ(pinti_load64_seq(copier), claim);
+            /* another device, and another chunk, are not concerned */
+            ASSERT_EQ(pinti_device_take(&w.b[ME], CHUNK, PINTI_TAKE_TO_REPLACE, &taken), OK);
+            EXPECT_EQ(pinti_device_give_back(&w.b[ME], CHUNK, &taken), OK);
+            ASSERT_EQ(pinti_device_take(&w.a[ME], CHUNK + 1, PINTI_TAKE_TO_REPLACE, &taken), OK);
+            EXPECT_EQ(pinti_device_give_back(&w.a[ME], CHUNK + 1, &taken), OK);
+            pinti_store64_seq(copier, 0);
+            EXPECT_EQ(perform(&w, operation, &taken), OK);
+            EXPECT_EQ(pinti_device_give_back(&w.a[ME], CHUNK, &taken), OK);
+        }
     }
-    tear_down(&w);
-}
-
-/* The pull began, the device came into the mask otherwise and left it again: whoever rewrites it
- * would write under the pull. */
-TEST(Coherence, AWholeRewriteWaitsForAPullThatIsOutOfDate)
-{
-    world w;
-    pinti_taken taken;
-    uint64_t word;
-    ASSERT_NO_FATAL(set_up(&w));
-    put_places(&w, H);
-    ASSERT_EQ(pinti_pull_begin(&w.a[OTHER], CHUNK, &word), OK);
-    put_word(&w, make_word(SEQ0 + 2, PINTI_CHUNK_TORN, 0, NOWHERE));
-    EXPECT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_REPLACE, &taken), BUSY);
-    EXPECT_EQ(pinti_pull_commit(&w.a[OTHER], CHUNK, word), PINTI_COH_CHANGED);
-    EXPECT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_REPLACE, &taken), OK);
-    EXPECT_EQ(pinti_device_write_commit(&w.a[ME], CHUNK, taken.word), OK);
-    expect_settled(&w, SEQ0 + 4, A);
     tear_down(&w);
 }
 
@@ -230,14 +208,12 @@ TEST(Coherence, AHoldKeepsAllOthersOutOnBothDevices)
     world w;
     pinti_taken mine;
     pinti_taken taken;
-    uint64_t word;
     ASSERT_NO_FATAL(set_up(&w));
     put_places(&w, H | A | B);
     ASSERT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_CHANGE, &mine), OK);
     for (int device = 0; device < 2; device++) {
         pinti_copy_desc *copy = device == 0 ? &w.a[OTHER] : &w.b[OTHER];
         EXPECT_EQ(pinti_device_read_begin(copy, CHUNK), BUSY);
-        EXPECT_EQ(pinti_pull_begin(copy, CHUNK, &word), BUSY);
         EXPECT_EQ(pinti_own_host(copy, CHUNK), BUSY);
         for (enum pinti_device_use use = PINTI_TAKE_TO_PULL; use <= PINTI_TAKE_TO_PUSH; use++) {
             EXPECT_EQ(pinti_device_take(copy, CHUNK, use, &taken), BUSY);
@@ -250,15 +226,6 @@ TEST(Coherence, AHoldKeepsAllOthersOutOnBothDevices)
     tear_down(&w);
 }
 
-/* ---- a pull without a hold ------------------------------------------------------------------- */
-
-typedef struct intruder {
-    const char *what;
-    void (*act)(world *w);
-    int result;
-    uint32_t places;
-} intruder;
-
 static void host_commits(world *w)
 {
     pint_lease lease;
@@ -267,105 +234,25 @@ static void host_commits(world *w)
     ASSERT_OK(pint_lease_commit(&lease, &err), &err);
 }
 
-static void host_abandons(world *w)
-{
-    pint_lease lease;
-    pint_error err;
-    ASSERT_OK(pint_lease_claim(&w->x[OTHER], 1, CHUNK, PINT_UPDATE, 0, &lease, &err), &err);
-    ASSERT_OK(pint_lease_abandon(&lease, &err), &err);
-}
-
-static void host_marks(world *w)
-{
-    pint_error err;
-    ASSERT_OK(pint_column_mark(&w->x[OTHER], CHUNK * CHUNK_ROWS, 1, &err), &err);
-}
-
-static void host_owns(world *w)
-{
-    ASSERT_EQ(pinti_own_host(&w->b[OTHER], CHUNK), OK);
-}
-
-static void device_b_pulls(world *w)
-{
-    uint64_t word;
-    ASSERT_EQ(pinti_pull_begin(&w->b[OTHER], CHUNK, &word), OK);
-    ASSERT_EQ(pinti_pull_commit(&w->b[OTHER], CHUNK, word), OK);
-}
-
-static void device_b_writes(world *w)
-{
-    pinti_taken taken;
-    ASSERT_EQ(pinti_device_take(&w->b[OTHER], CHUNK, PINTI_TAKE_TO_REPLACE, &taken), OK);
-    ASSERT_EQ(pinti_device_write_commit(&w->b[OTHER], CHUNK, taken.word), OK);
-}
-
-static void device_b_writes_and_pushes(world *w)
-{
-    pinti_taken taken;
-    ASSERT_NO_FATAL(device_b_writes(w));
-    ASSERT_EQ(pinti_device_take(&w->b[OTHER], CHUNK, PINTI_TAKE_TO_PUSH, &taken), OK);
-    ASSERT_EQ(pinti_push_commit(&w->b[OTHER], CHUNK, taken.word), OK);
-}
-
-static void device_a_reads(world *w)
-{
-    ASSERT_EQ(pinti_device_read_begin(&w->a[OTHER], CHUNK), UP);
-}
-
-static void nothing(world *w)
-{
-    (void)w;
-}
-
-TEST(Coherence, APullCommitsOnlyIfTheBytesItCopiedAreStillTheNewest)
-{
-    static const intruder cases[] = {
-        {"nothing", nothing, OK, H | A},
-        {"a pull to another device", device_b_pulls, OK, H | A | B},
-        {"a reader that comes too early", device_a_reads, OK, H | A},
-        {"a commit", host_commits, PINTI_COH_CHANGED, H},
-        {"an abandon", host_abandons, PINTI_COH_CHANGED, NOWHERE},
-        {"a mark", host_marks, PINTI_COH_CHANGED, H},
-        {"own_host", host_owns, PINTI_COH_CHANGED, H},
-        {"a write on another device", device_b_writes, PINTI_COH_CHANGED, B},
-        {"the same, pushed", device_b_writes_and_pushes, PINTI_COH_CHANGED, H | B},
-    };
-    world w;
-    ASSERT_NO_FATAL(set_up(&w));
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        uint64_t word;
-        put_places(&w, H);
-        ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), OK);
-        ASSERT_NO_FATAL(cases[i].act(&w));
-        const uint64_t meanwhile = word_now(&w);
-        announce_waiter(&w);
-        EXPECT_EQ(pinti_pull_commit(&w.a[ME], CHUNK, word), cases[i].result);
-        EXPECT_TRUE(has_rung(&w));
-        /* a pull does not move the version on */
-        expect_settled(&w, pinti_chunk_seq(meanwhile), cases[i].places);
-        expect_readers(&w, 0, 0);
-        if (ct_has_fatal_failure() || places_of(word_now(&w)) != cases[i].places) {
-            FAIL("after %s", cases[i].what);
-        }
-    }
-    tear_down(&w);
-}
-
-TEST(Coherence, APullDoesNotCommitUnderAWriter)
+/* A reader that goes on behind a pull must not find half of what the host stores meanwhile. */
+TEST(Coherence, APullKeepsHostWritersOutAndLetsHostReadersIn)
 {
     world w;
-    uint64_t word;
+    pinti_taken taken;
     pint_lease lease;
     pint_error err;
+    uint8_t bytes[CHUNK_ROWS * 8];
     ASSERT_NO_FATAL(set_up(&w));
     put_places(&w, H);
-    ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), OK);
-    ASSERT_OK(pint_lease_claim(&w.x[OTHER], 1, CHUNK, PINT_UPDATE, 0, &lease, &err), &err);
-    EXPECT_EQ(pinti_pull_commit(&w.a[ME], CHUNK, word), PINTI_COH_CHANGED);
-    EXPECT_EQ(pinti_chunk_state(word_now(&w)), (uint32_t)PINTI_CHUNK_HELD);
-    ASSERT_OK(pint_lease_commit(&lease, &err), &err);
-    expect_settled(&w, SEQ0 + 2, H);
+    ASSERT_EQ(perform(&w, PULL, &taken), OK);
+    EXPECT_STATUS(PINT_E_BUSY,
+                  pint_lease_claim(&w.x[OTHER], 1, CHUNK, PINT_UPDATE, 0, &lease, &err), &err);
+    EXPECT_STATUS(PINT_E_BUSY, pint_column_mark(&w.x[OTHER], CHUNK * CHUNK_ROWS, 1, &err), &err);
+    EXPECT_EQ(pinti_own_host(&w.b[OTHER], CHUNK), BUSY);
+    EXPECT_OK(pint_column_read(&w.x[OTHER], CHUNK * CHUNK_ROWS, CHUNK_ROWS, bytes, NULL, &err),
+              &err);
+    ASSERT_EQ(pinti_device_pulled(&w.a[ME], CHUNK, taken.word), OK);
+    expect_settled(&w, SEQ0 + 2, H | A);
     tear_down(&w);
 }
 
@@ -378,9 +265,9 @@ TEST(Coherence, ReadersAreInTheWayOfWhoeverChangesTheDevice)
         uint32_t places;
         int with_other, with_own;
     } cases[] = {
-        {BARE_PULL, H, BUSY, BUSY}, {PULL, H, BUSY, BUSY},      {CHANGE, H, BUSY, OK},
-        {CHANGE, H | A, BUSY, OK},  {REPLACE, H | A, BUSY, OK}, {REPLACE, NOWHERE, BUSY, OK},
-        {PUSH, A, OK, OK},          {OWN, H | A, OK, OK},
+        {PULL, H, BUSY, BUSY},      {CHANGE, H, BUSY, OK},        {CHANGE, H | A, BUSY, OK},
+        {REPLACE, H | A, BUSY, OK}, {REPLACE, NOWHERE, BUSY, OK}, {PUSH, A, OK, OK},
+        {OWN, H | A, OK, OK},
     };
     world w;
     ASSERT_NO_FATAL(set_up(&w));
@@ -444,7 +331,6 @@ TEST(Coherence, AReaderCanJoinTheHoldItPulledUnder)
 {
     world w;
     pinti_taken taken;
-    uint64_t word;
     ASSERT_NO_FATAL(set_up(&w));
     put_places(&w, H);
     ASSERT_EQ(pinti_device_take(&w.a[ME], CHUNK, PINTI_TAKE_TO_PULL, &taken), OK);
@@ -453,9 +339,9 @@ TEST(Coherence, AReaderCanJoinTheHoldItPulledUnder)
     expect_settled(&w, SEQ0 + 2, H | A);
     expect_readers(&w, 1ull << w.a[ME].slot, 0);
     ASSERT_NO_FATAL(host_commits(&w));
-    EXPECT_EQ(pinti_pull_begin(&w.a[OTHER], CHUNK, &word), BUSY);
+    EXPECT_EQ(pinti_device_take(&w.a[OTHER], CHUNK, PINTI_TAKE_TO_PULL, &taken), BUSY);
     pinti_device_read_end(&w.a[ME], CHUNK);
-    EXPECT_EQ(pinti_pull_begin(&w.a[OTHER], CHUNK, &word), OK);
+    EXPECT_EQ(pinti_device_take(&w.a[OTHER], CHUNK, PINTI_TAKE_TO_PULL, &taken), OK);
     tear_down(&w);
 }
 
@@ -497,7 +383,6 @@ TEST(Coherence, AFrozenTableIsReadAndCopiedOnDevicesNotWritten)
 {
     world w;
     pinti_taken taken;
-    uint64_t word;
     ASSERT_NO_FATAL(set_up(&w));
     put_places(&w, A);
     ASSERT_OK(local_table_freeze(w.table[ME]), NULL);
@@ -525,10 +410,6 @@ TEST(Coherence, AFrozenTableIsReadAndCopiedOnDevicesNotWritten)
     ASSERT_EQ(pinti_device_pulled(&w.b[ME], CHUNK, taken.word), OK);
     ASSERT_EQ(pinti_device_read_begin(&w.b[ME], CHUNK), OK);
     expect_settled(&w, SEQ0 + 4, H | A | B);
-    put_places(&w, H);
-    ASSERT_EQ(pinti_pull_begin(&w.a[ME], CHUNK, &word), OK);
-    ASSERT_EQ(pinti_pull_commit(&w.a[ME], CHUNK, word), OK);
-    expect_settled(&w, SEQ0, H | A);
     tear_down(&w);
 }
 

@@ -153,7 +153,7 @@ static inline bool has_rung(const world *w)
 
 /* ---- operations on device A, by the session ME ----------------------------------------------- */
 
-enum operation { READ, BARE_PULL, PULL, CHANGE, REPLACE, PUSH, OWN, N_OPERATIONS };
+enum operation { READ, PULL, CHANGE, REPLACE, PUSH, OWN, N_OPERATIONS };
 
 #define OK    PINTI_COH_OK
 #define BUSY  PINTI_COH_BUSY
@@ -164,15 +164,15 @@ enum operation { READ, BARE_PULL, PULL, CHANGE, REPLACE, PUSH, OWN, N_OPERATIONS
 
 /* On device A, of a CLEAN word without a holder. */
 static const int on_clean[8][N_OPERATIONS] = {
-    /*                READ  BARE   PULL   CHANGE REPLACE PUSH   OWN */
-    [NOWHERE] = {TORN, TORN, TORN, TORN, OK, TORN, TORN},
-    [H] = {UP, OK, OK, OK, OK, THERE, OK},
-    [A] = {OK, THERE, THERE, OK, OK, OK, DOWN},
-    [H | A] = {OK, THERE, THERE, OK, OK, THERE, OK},
-    [B] = {UP, DOWN, DOWN, DOWN, OK, DOWN, DOWN},
-    [H | B] = {UP, OK, OK, OK, OK, THERE, OK},
-    [A | B] = {OK, THERE, THERE, OK, OK, OK, DOWN},
-    [H | A | B] = {OK, THERE, THERE, OK, OK, THERE, OK},
+    /*       READ  PULL   CHANGE REPLACE PUSH   OWN */
+    [NOWHERE] = {TORN, TORN, TORN, OK, TORN, TORN},
+    [H] = {UP, OK, OK, OK, THERE, OK},
+    [A] = {OK, THERE, OK, OK, OK, DOWN},
+    [H | A] = {OK, THERE, OK, OK, THERE, OK},
+    [B] = {UP, DOWN, DOWN, OK, DOWN, DOWN},
+    [H | B] = {UP, OK, OK, OK, THERE, OK},
+    [A | B] = {OK, THERE, OK, OK, OK, DOWN},
+    [H | A | B] = {OK, THERE, OK, OK, THERE, OK},
 };
 
 static inline int expected_on(uint32_t state, uint32_t holder, uint32_t places,
@@ -198,9 +198,6 @@ static inline int perform(world *w, enum operation operation, pinti_taken *taken
                                                  [PUSH] = PINTI_TAKE_TO_PUSH};
     if (operation == READ) {
         return pinti_device_read_begin(&w->a[ME], CHUNK);
-    }
-    if (operation == BARE_PULL) {
-        return pinti_pull_begin(&w->a[ME], CHUNK, &taken->word);
     }
     if (operation == OWN) {
         return pinti_own_host(&w->a[ME], CHUNK);

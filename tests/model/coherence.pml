@@ -15,23 +15,32 @@
 #endif
 
 #define CLEAN   0
-#define HELD    1     /* host lease without undo; `bad` is HELD_TORN */
+#define HELD    1     /* host lease without undo */
 #define JOBHELD 2     /* with undo */
 #define TORN    3
 #define RESTORE 4
 #define DEVHELD 5
+#define HELDBAD 6     /* HELD_TORN: the same, of a chunk that the host did not have */
 
 #define CLAIM 0       /* copier word: what it does */
-#define PULL  1
 #define PUSH  2
 #define WRITE 3
 
+#define R_NONE    0   /* a copy's record */
+#define R_LIVE    1
+#define R_CLOSING 2
+#define R_DYING   3
+
 byte st, h, mask, seq;                     /* chunk word; mask: bit 0 the host, 1 and 2 devices */
-byte fs;                                   /* of dropper: the seq it found in the copier word */
+byte fs;                                   /* of dropper: the seq it found, in the copier word or the word */
 byte kept;                                 /* ghost: how many remember a seq; none: it starts again at 1 */
 byte cop[4], copk[4], cops[4];             /* copier words of copies 1..3: session, kind, seq held */
 short rb[4];                               /* reader bits, by session */
-bool live[4];                              /* the copy's record is LIVE */
+byte rec[4];                               /* the copy's record */
+bool forced;                               /* ghost: a copy went that others worked on, as when its broker dies */
+bool told;                                 /* ghost: somebody was told that the copy is gone */
+bool fell;                                 /* ghost: a hold ended on what is left in the mask */
+bool wastorn;                              /* ghost: the chunk was torn when it was taken for a device */
 byte v[8];                                 /* the bytes: two halves of each memory */
 byte ua, ub; bool leased, committing;      /* the job's undo buffer, and its word */
 bool dead[16]; byte busy[16];              /* busy: processes of the session whose streams may run */
@@ -88,21 +97,21 @@ proctype hostwriter(byte me) {
     if
     :: d_step { st == CLEAN && HAS(0) -> st = HELD; h = me; mask = WITHOUT_HOST(mask); m = mask; seq++; KEEP(s) }
     :: d_step { st == TORN || (st == CLEAN && !HAS(0)) -> bad = 1;
-                if :: st == TORN -> mask = 0 :: else -> skip fi; st = HELD; h = me; m = mask; seq++; KEEP(s) }
+                if :: st == TORN -> mask = 0 :: else -> skip fi; st = HELDBAD; h = me; m = mask; seq++; KEEP(s) }
     :: else -> goto x
     fi;
     if
-    :: d_step { settle((bad -> mask : mask | 1)); inv() }; goto x                 /* unclaimed */
+    :: d_step { settle((bad -> mask : mask | 1)); fell = fell || bad; inv() }; goto x   /* unclaimed */
     :: skip
     fi;
     begin_write(0,me);
     W(0,0,me,me);
     if
-    :: d_step { wr[0] = 0; settle(mask); inv() }; goto x                          /* abandoned */
+    :: d_step { wr[0] = 0; settle(mask); fell = 1; inv() }; goto x                /* abandoned */
     :: skip
     fi;
     W(0,1,me,me);
-    d_step { assert(st == HELD && h == me && seq == s);
+    d_step { assert((st == HELD || st == HELDBAD) && h == me && seq == s);
 #ifdef N_SAMEHOLD                          /* an exact compare-and-swap: lost when a device has gone meanwhile */
              assert(mask == m);
 #endif
@@ -158,9 +167,6 @@ proctype rawwriter(byte me) {
 #else
              settle(1);
 #endif
-#ifdef N_MARKSEQ
-             seq--;
-#endif
              inv() };
 x:  skip
   } unless { dead[me] };
@@ -182,81 +188,61 @@ end_reader: skip }
 /* ---- devices ------------------------------------------------------------------------------------------ */
 
 inline give_copier(me,c) { d_step { if :: cop[c] == me -> cop[c] = 0; copk[c] = 0; cops[c] = 0 :: else -> skip fi } }
-inline look_live(c,ok) {
+inline look_at_record(c,ok,had) {
 #ifndef N_LIVE
-  d_step { if :: !live[c] -> ok = 0 :: else -> skip fi }
+  d_step { if :: rec[c] == R_LIVE -> skip
+              :: rec[c] == R_CLOSING -> ok = 0
+              :: else -> ok = 0; had = 0; told = 1 fi }    /* the place is not this copy's any more */
 #else
   skip
 #endif
 }
+/* nothing was done: the chunk is as it was, and not torn by a drop that should not be noticed */
+#define give_back(me,s,places) \
+  d_step { if :: HOLDS(me,s) -> settle(places); assert(st != TORN || wastorn || fell || forced); inv() :: else -> skip fi }
+/* not held any more: only if it went with the copy */
+#define LOST(c) assert(forced && (c) == 1)
 
-/* pull without a hold */
-proctype puller(byte me; byte c) {
-  byte s; bool ok;
-  {
-    (c != 3 || live[3]);                   /* opened when it is there */
-#ifdef N_PULLLOOK                          /* readers first, then the word */
-    if :: rb[c] == 0 -> skip :: else -> goto x fi;
-#endif
-    if
-#ifdef N_COPIER
-    :: true
+#ifdef N_COPIERSEQ                         /* the copier word does not say which hold */
+#define CLAIMS(kind) kind
 #else
-    :: d_step { cop[c] == 0 -> cop[c] = me; copk[c] = PULL }
-    :: else -> goto x
+#define CLAIMS(kind) CLAIM
 #endif
-    fi;
-    d_step { if :: st == CLEAN && HAS(0) && !HAS(DEV(c)) -> KEEP(s); ok = 1 :: else -> skip fi };
-    look_live(c,ok);
-#ifndef N_PULLLOOK
-    d_step { if :: rb[c] != 0 -> ok = 0 :: else -> skip fi };
-#endif
-    if :: ok -> skip :: else -> goto give fi;
-    begin_write(c,me);
-    W(c,0,v[0],me);
-    W(c,1,v[1],me);
-    wr[c] = 0;
-    d_step { if
-#ifdef N_SEQ
-             :: st == CLEAN && HAS(0) && !HAS(DEV(c)) ->
-#else
-             :: st == CLEAN && seq == s && HAS(0) && !HAS(DEV(c)) ->
-#endif
-                mask = mask | BIT(DEV(c)); inv()
-             :: else -> skip fi };
-give: skip; give_copier(me,c);
-x:  skip
-  } unless { dead[me] };
-  straggle(c,v[0],me); d_step { QUIETLY(c,me); DROPSEQ(s); ok = 0 } }
-
-/* Take the copier word and the chunk word for a write (or a pull under a hold), look at record and readers.
- * had: device in the mask; on failure all is given back and control is at x. */
-inline take(me,c,canhold,ownbits,s,had,ok) {
-#ifndef N_REPLACE
+inline take_copier(me,c,kind) {
+#ifndef N_COPIER
   if
-#ifdef N_COPIERSEQ
-  :: d_step { cop[c] == 0 -> cop[c] = me; copk[c] = WRITE }
-#else
-  :: d_step { cop[c] == 0 -> cop[c] = me; copk[c] = CLAIM }
-#endif
+  :: d_step { cop[c] == 0 -> cop[c] = me; copk[c] = CLAIMS(kind) }
   :: else -> goto x
-  fi;
+  fi
+#else
+  skip
 #endif
+}
+inline name_hold(me,c,kind,s) {
+#ifdef N_COPIER                            /* the copier word is taken after the claim */
+  d_step { if :: cop[c] == 0 -> cop[c] = me :: else -> skip fi };
+#endif
+  d_step { if :: cop[c] == me -> copk[c] = kind; cops[c] = s :: else -> skip fi } }
+
+/* Take the copier word and the chunk word for a write or a pull, look at record and readers. had: device in
+ * the mask; on failure all is given back and control is at x. */
+inline take(me,c,canhold,ownbits,s,had,ok) {
+  take_copier(me,c,WRITE);
   if
-  :: d_step { canhold -> had = st == CLEAN && HAS(DEV(c)); if :: st == TORN -> mask = 0 :: else -> skip fi;
+  :: d_step { canhold -> had = st == CLEAN && HAS(DEV(c)); wastorn = (st == TORN);
+              if :: st == TORN -> mask = 0 :: else -> skip fi;
               mask = WITHOUT(mask,DEV(c)); st = DEVHELD; h = me; seq++; KEEP(s) }
   :: else -> goto give
   fi;
-  d_step { if :: cop[c] == me -> copk[c] = WRITE; cops[c] = s :: else -> skip fi };
+  name_hold(me,c,WRITE,s);
   ok = 1;
-  look_live(c,ok);
-  d_step { had = had && ok };              /* the place is not this copy's any more */
+  look_at_record(c,ok,had);
 #ifndef N_WRITELOOK
   d_step { if :: (rb[c] & ~(ownbits)) != 0 -> ok = 0 :: else -> skip fi };
 #endif
   if
   :: ok -> skip
-  :: else -> d_step { if :: HOLDS(me,s) -> settle((had -> mask | BIT(DEV(c)) : mask)); inv() :: else -> skip fi }; goto give
+  :: else -> give_back(me,s,(had -> mask | BIT(DEV(c)) : mask)); goto give
   fi }
 
 /* kernel that writes: PINTI_TAKE_TO_CHANGE, or _REPLACE */
@@ -276,16 +262,16 @@ proctype kernel(byte me; byte c; bool whole) {
     W(c,0,me,me);
     W(c,1,me,me);
     wr[c] = 0;
-    d_step { if :: HOLDS(me,s) -> settle(BIT(DEV(c))); ta = me; tb = me; inv()
-                :: else -> assert(!live[c]) fi };    /* lost: only when the copy was dropped */
+    d_step { if :: HOLDS(me,s) -> settle(BIT(DEV(c))); ta = me; tb = me; inv() :: else -> LOST(c) fi };
 give: skip; give_copier(me,c);
 x:  skip
   } unless { dead[me] };
   straggle(c,9,me); d_step { QUIETLY(c,me); DROPSEQ(s); had = 0; ok = 0 } }
 
-/* pull under a hold, and a kernel that reads on the same stream */
-proctype holdpuller(byte me; byte c) {
+/* pull, and a kernel that reads on the same stream: it looks at the bytes before the pull has committed */
+proctype puller(byte me; byte c) {
   byte s, a, b; bool had, ok, mine, reads;
+end_open: (c != 3 || rec[3] == R_LIVE);    /* opened when it is there */
   {
     take(me,c,(st == CLEAN && HAS(0) && !HAS(DEV(c))),0,s,had,ok);
     d_step { a = ta; b = tb; mine = !raw };
@@ -297,10 +283,14 @@ proctype holdpuller(byte me; byte c) {
     W(c,1,v[1],me);
     wr[c] = 0;
     d_step { rb[c] = rb[c] | (1 << me); rd[c]++; reads = 1 };
-    assert(!mine || !live[c] || (v[2*c] == a && v[2*c+1] == b));
-    d_step { if :: HOLDS(me,s) -> settle(mask | BIT(DEV(c))); inv() :: else -> skip fi };
+    assert(!mine || forced || (v[2*c] == a && v[2*c+1] == b));
+#ifdef N_HOLDPULL
+    d_step { if :: st == CLEAN && HAS(0) -> mask = mask | BIT(DEV(c)); inv() :: else -> skip fi };
+#else
+    d_step { if :: HOLDS(me,s) -> settle(mask | BIT(DEV(c))); inv() :: else -> LOST(c) fi };
+#endif
     give_copier(me,c);
-    assert(!mine || !live[c] || (v[2*c] == a && v[2*c+1] == b));
+    assert(!mine || forced || (v[2*c] == a && v[2*c+1] == b));
     d_step { rd[c]--; reads = 0; rb[c] = rb[c] & ~(1 << me) };
     goto x;
 give: skip; give_copier(me,c);
@@ -311,26 +301,19 @@ x:  skip
            QUIETLY(c,me); DROPSEQ(s); a = 0; b = 0; had = 0; ok = 0; mine = 0 } }
 
 proctype pusher(byte me; byte c) {
-  byte s; bool ok;
+  byte s; bool ok, had;
   {
+    take_copier(me,c,PUSH);
     if
-#ifdef N_COPIERSEQ
-    :: d_step { cop[c] == 0 -> cop[c] = me; copk[c] = PUSH }
-#else
-    :: d_step { cop[c] == 0 -> cop[c] = me; copk[c] = CLAIM }
-#endif
-    :: else -> goto x
-    fi;
-    if
-    :: d_step { st == CLEAN && HAS(DEV(c)) && !HAS(0) -> st = DEVHELD; h = me; seq++; KEEP(s) }
+    :: d_step { st == CLEAN && HAS(DEV(c)) && !HAS(0) -> wastorn = 0; st = DEVHELD; h = me; seq++; KEEP(s) }
     :: else -> goto give
     fi;
-    d_step { copk[c] = PUSH; cops[c] = s };
+    name_hold(me,c,PUSH,s);
     ok = 1;
-    look_live(c,ok);
+    look_at_record(c,ok,had);
     if
     :: ok -> skip
-    :: else -> d_step { if :: HOLDS(me,s) -> settle(mask); inv() :: else -> skip fi }; goto give
+    :: else -> give_back(me,s,mask); goto give
     fi;
     begin_write(0,me);
     W(0,0,v[2*c],me);
@@ -340,12 +323,12 @@ proctype pusher(byte me; byte c) {
 give: skip; give_copier(me,c);
 x:  skip
   } unless { dead[me] };
-  straggle(0,v[2*c],me); d_step { QUIETLY(0,me); DROPSEQ(s); ok = 0 } }
+  straggle(0,v[2*c],me); d_step { QUIETLY(0,me); DROPSEQ(s); ok = 0; had = 0 } }
 
 proctype reader(byte me; byte c) {
-  byte a, b; bool ok, reads;
+  byte a, b; bool ok, had, reads;
+end_open: (c != 3 || rec[3] == R_LIVE);
   {
-    (c != 3 || live[3]);
 #ifndef N_READLOOK
     d_step { rb[c] = rb[c] | (1 << me) };
 #endif
@@ -354,7 +337,7 @@ proctype reader(byte me; byte c) {
 #ifdef N_READLOOK                          /* looks first, then sets its bit */
     d_step { rb[c] = rb[c] | (1 << me) };
 #endif
-    look_live(c,ok);
+    look_at_record(c,ok,had);
     if :: ok -> d_step { reads = 1; rd[c]++ } :: else -> goto clear fi;
     assert(v[2*c] == a);
     assert(v[2*c+1] == b);
@@ -365,18 +348,18 @@ clear: skip; d_step { rb[c] = rb[c] & ~(1 << me) }
   :: reads -> assert(v[2*c] == a); assert(v[2*c+1] == b); d_step { reads = 0; rd[c]-- }
   :: else -> skip
   fi;
-  d_step { QUIETLY(c,me); a = 0; b = 0; ok = 0 } }
+  d_step { QUIETLY(c,me); a = 0; b = 0; ok = 0; had = 0 } }
 
 /* ---- the service -------------------------------------------------------------------------------------- */
 
 #define SWEEP_BITS(k) \
-  :: d_step { ((rb[1] | rb[3]) & (1 << k)) != 0 && dead[k] && QUIET(k) -> \
-              rb[1] = rb[1] & ~(1 << k); rb[3] = rb[3] & ~(1 << k) }
+  :: d_step { ((rb[1] | rb[2] | rb[3]) & (1 << k)) != 0 && dead[k] && QUIET(k) -> \
+              rb[1] = rb[1] & ~(1 << k); rb[2] = rb[2] & ~(1 << k); rb[3] = rb[3] & ~(1 << k) }
 
 active proctype sweep() {
 end: do
   /* host leases, at once (host/sweep.c) */
-  :: d_step { st == HELD && dead[h] -> wr[0] = 0;
+  :: d_step { (st == HELD || st == HELDBAD) && dead[h] -> wr[0] = 0; fell = 1;
 #ifdef N_TORN                              /* clean, whatever the mask */
               mask = mask | 1; st = CLEAN; h = 0; seq++;
 #else
@@ -389,7 +372,7 @@ end: do
                  :: else -> settle(mask | 1) fi;
               inv() }
   /* devices, when the streams have ended (pinti_copy_sweep()) */
-  :: d_step { st == DEVHELD && dead[h] && QUIET(h) ->
+  :: d_step { st == DEVHELD && dead[h] && QUIET(h) -> fell = 1;
 #ifdef N_DEVTORN
               mask = mask | 1; st = CLEAN; h = 0; seq++;
 #else
@@ -399,39 +382,58 @@ end: do
   :: d_step { cop[1] != 0 && dead[cop[1]] && QUIET(cop[1]) -> cop[1] = 0; copk[1] = 0; cops[1] = 0 }
   :: d_step { cop[2] != 0 && dead[cop[2]] && QUIET(cop[2]) -> cop[2] = 0; copk[2] = 0; cops[2] = 0 }
   :: d_step { cop[3] != 0 && dead[cop[3]] && QUIET(cop[3]) -> cop[3] = 0; copk[3] = 0; cops[3] = 0 }
+  SWEEP_BITS(4)
+  SWEEP_BITS(6)
   SWEEP_BITS(7)
   SWEEP_BITS(9)
   od }
 
-/* The copy on device 1 is dropped: DYING, forgotten (perhaps twice: the service may die), made again. */
-proctype dropper() {
-  byte fc, fk; bool again;
-  live[1] = 0;
-forget: skip;
+/* The copy on device 1 is closed and dropped: it is LIVE again when somebody needs it, or when the service died
+ * before it was DYING. Then forgotten (perhaps twice: the service may die), and made again. kill: at any price. */
+#ifdef N_CLOSING                           /* it is DYING while the service looks whether it is needed */
+#define R_LOOK R_DYING
+#elif defined(N_LOOKFIRST)                 /* the service looks, and marks it then */
+#define R_LOOK R_LIVE
+#else
+#define R_LOOK R_CLOSING
+#endif
+
+proctype dropper(bool kill) {
+  byte fc, fk, wst, wm, n;
+  bool again;
+  if :: kill -> forced = 1; goto die :: else -> skip fi;
+close: rec[1] = R_LOOK;
+look: skip;                                /* pinti_copy_use_of() */
+  d_step { wst = st; wm = mask; fs = seq };
+  d_step { fc = cop[1] };
+  if :: fc != 0 || rb[1] != 0 -> goto open :: else -> skip fi;
+#ifndef N_RELOOK                           /* a held word is not looked at again */
+  if :: d_step { wst == DEVHELD && !(st == DEVHELD && seq == fs && mask == wm) -> fs = 0 }; goto look :: else -> skip fi;
+#endif
+  if :: wm == 2 && wst != HELD && wst != JOBHELD -> goto open :: else -> skip fi;
+  if :: goto die :: skip fi;               /* or the service dies, and the next one opens the copy again */
+open: skip; d_step { assert(!told); rec[1] = R_LIVE; fc = 0; fs = 0; wst = 0; wm = 0; n++ };
+  if :: n < 2 -> goto close :: goto end_dropper fi;
+die: skip; d_step { rec[1] = R_DYING; fc = 0; fs = 0; wst = 0; wm = 0; n = 0 };
+forget: skip;                              /* pinti_copy_forget() */
   d_step { fc = cop[1]; fk = copk[1]; fs = cops[1] };
   d_step {
     if
-    :: st == CLEAN ->
-       if
-#ifdef N_FORGETSEQ                         /* only a word that names the device moves on */
-       :: HAS(1) -> settle(mask & ~2)
-#else
-       :: HAS(1) || fc != 0 -> settle(mask & ~2)
-#endif
-       :: else -> skip
-       fi
+    :: st == CLEAN -> if :: HAS(1) -> settle(mask & ~2); assert(st != TORN || fell || forced) :: else -> skip fi
 #ifdef N_FORGETPUSH                        /* pushes are taken back like writes */
     :: st == DEVHELD && fc == h && fs == seq && fk != CLAIM -> settle(mask & ~2)
 #elif defined(N_COPIERSEQ)                 /* taken for the holder by its session alone */
     :: st == DEVHELD && fc == h && fk == WRITE -> settle(mask & ~2)
 #elif !defined(N_FORGETWRITER)
-    :: st == DEVHELD && fc == h && fs == seq && fk == WRITE -> settle(mask & ~2)
+    :: st == DEVHELD && fc == h && fs == seq && fk == WRITE ->
+       settle(mask & ~2); assert(st != TORN || wastorn || fell || forced)
 #endif
     :: else -> mask = mask & ~2
     fi;
     inv() };
   if :: !again -> again = 1; goto forget :: skip fi;
-  d_step { assert(!HAS(1)); cur1 = 3; live[3] = 1; fc = 0; fk = 0; fs = 0; again = 0 } }
+  d_step { assert(!HAS(1)); cur1 = 3; rec[3] = R_LIVE };
+end_dropper: skip; d_step { fc = 0; fk = 0; fs = 0; wst = 0; wm = 0; n = 0; again = 0 } }
 
 #define DIE(k) :: d_step { deaths < DEATHS && busy[k] > 0 && !dead[k] -> dead[k] = 1; deaths++ }
 active proctype death() {
@@ -443,7 +445,7 @@ end: do
 #define START(k) busy[k]++; run
 init { atomic {
   seq = 1;
-  v[2] = 9; v[3] = 9; v[4] = 9; v[5] = 9; v[6] = 9; v[7] = 9; live[1] = 1; live[2] = 1;
+  v[2] = 9; v[3] = 9; v[4] = 9; v[5] = 9; v[6] = 9; v[7] = 9; rec[1] = R_LIVE; rec[2] = R_LIVE;
   if                                       /* who has the newest bytes at first */
   :: mask = 1
   :: mask = 2; v[0] = 9; v[1] = 9; v[2] = 0; v[3] = 0
@@ -472,16 +474,13 @@ init { atomic {
   START(4) kernel(4,2,KERNELB);
 #endif
 #ifdef PULLER
-  START(5) puller(5,1);
+  START(7) puller(7,1);
 #endif
 #ifdef PULLER2
   START(6) puller(6,1);
 #endif
 #ifdef PULLERB
   START(6) puller(6,2);
-#endif
-#ifdef HOLDPULLER
-  START(7) holdpuller(7,1);
 #endif
 #ifdef PUSHER
   START(8) pusher(8,1);
@@ -505,6 +504,9 @@ init { atomic {
   run recoverer();
 #endif
 #ifdef DROP
-  run dropper();
+  run dropper(0);
+#endif
+#ifdef KILL
+  run dropper(1);
 #endif
 } }

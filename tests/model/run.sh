@@ -102,55 +102,72 @@ s|job_reap|assert|-DDEATHS=1 -DN_SLOTSFIRST
 s|job_reap|assert|-DDEATHS=1 -DN_STATEFIRST
 s|job_reap|assert|-DDEATHS=1 -DLOST -DN_REDOONLY
 s|coherence|pass|-DHOSTWRITER -DPULLER -DREADER
-s|coherence|pass|-DHOSTWRITER -DHOLDPULLER -DREADER
-f|coherence|pass|-DHOSTWRITER -DPULLER -DPULLER2
 s|coherence|pass|-DHOSTWRITER -DKERNEL=1 -DRECOVER
-f|coherence|pass|-DKERNEL=1 -DPULLER -DREADER
 s|coherence|pass|-DKERNEL=0 -DPUSHER -DHOSTWRITER
 s|coherence|pass|-DKERNEL=1 -DPUSHER -DHOSTREADER
 s|coherence|pass|-DTWO -DKERNEL=1 -DPULLERB -DPUSHER
 s|coherence|pass|-DJOB -DPULLER -DKERNEL=1
 s|coherence|pass|-DRAW -DPULLER -DREADER
-f|coherence|pass|-DRAW -DPULLER -DHOSTREADER
-s|coherence|pass|-DDROP -DPULLER -DNEWREADER
 s|coherence|pass|-DDROP -DKERNEL=1 -DNEWREADER
-s|coherence|pass|-DDROP -DPUSHER -DHOSTWRITER
-f|coherence|pass|-DDROP -DTWO -DKERNEL=0 -DPUSHERB
+s|coherence|pass|-DDROP -DPULLER -DNEWREADER
+s|coherence|pass|-DDROP -DPUSHER -DHOSTREADER
+s|coherence|pass|-DDROP -DREADER
+s|coherence|pass|-DKILL -DKERNEL=1 -DNEWREADER
+s|coherence|pass|-DKILL -DPUSHER -DHOSTREADER
+f|coherence|pass|-DDROP -DPUSHER -DHOSTWRITER
+f|coherence|pass|-DDROP -DKERNEL=0 -DREADER
+f|coherence|pass|-DDROP -DTWO -DKERNEL=0 -DKERNEL2=0
+f|coherence|pass|-DKILL -DPUSHER -DHOSTWRITER
+f|coherence|pass|-DHOSTWRITER -DPULLER -DPULLER2
+f|coherence|pass|-DKERNEL=1 -DPULLER -DREADER
+f|coherence|pass|-DRAW -DPULLER -DHOSTREADER
 f|coherence|pass|-DHOSTWRITER -DPULLER -DREADER -DDEATHS=2
 f|coherence|pass|-DHOSTWRITER -DPULLER -DREADER -DKERNEL=1 -DDEATHS=0
 f|coherence|pass|-DHOSTWRITER -DPULLER -DPULLER2 -DREADER -DDEATHS=0
 f|coherence|pass|-DHOSTWRITER -DJOB -DPULLER -DDEATHS=2
-f|coherence|pass|-DHOSTWRITER -DKERNEL=1 -DHOLDPULLER -DREADER -DDEATHS=0
 f|coherence|pass|-DKERNEL=1 -DPUSHER -DHOSTWRITER -DDEATHS=2
 f|coherence|pass|-DKERNEL=1 -DPUSHER -DHOSTWRITER -DHOSTREADER -DRECOVER
 f|coherence|pass|-DTWO -DPULLER -DKERNELB=0 -DREADER
 f|coherence|pass|-DRAW -DPULLER -DREADER -DHOSTREADER
+f|coherence|pass|-DDROP -DKERNEL=0 -DHOSTWRITER
+f|coherence|pass|-DDROP -DKERNEL=1 -DPULLER
+f|coherence|pass|-DDROP -DKERNEL=0 -DPUSHER
+f|coherence|pass|-DDROP -DJOB -DKERNEL=0
+f|coherence|pass|-DDROP -DPULLER -DREADER -DDEATHS=2
+f|coherence|pass|-DDROP -DKERNEL=1 -DREADER -DDEATHS=2
+f|coherence|pass|-DDROP -DTWO -DKERNEL=0 -DPUSHERB
+f|coherence|pass|-DDROP -DTWO -DKERNELB=0 -DREADER
 f|coherence|pass|-DDROP -DPULLER -DNEWREADER -DNEWPULLER
 f|coherence|pass|-DDROP -DKERNEL=0 -DNEWREADER -DHOSTWRITER
 f|coherence|pass|-DDROP -DPUSHER -DHOSTWRITER -DNEWREADER
-f|coherence|pass|-DDROP -DTWO -DKERNEL=0 -DKERNEL2=0
+f|coherence|pass|-DKILL -DPULLER -DNEWREADER -DNEWPULLER
+f|coherence|pass|-DKILL -DKERNEL=0 -DNEWREADER -DHOSTWRITER
+f|coherence|pass|-DKILL -DTWO -DKERNEL=0 -DKERNEL2=0
+f|coherence|pass|-DKILL -DTWO -DKERNEL=0 -DPUSHERB
 s|coherence|assert|-DHOSTWRITER -DPULLER -DN_MASK
 f|coherence|assert|-DKERNEL=0 -DPULLER -DN_KMASK
 s|coherence|assert|-DHOSTWRITER -DPULLER -DREADER -DN_READLOOK
-s|coherence|assert|-DHOSTWRITER -DPULLER -DREADER -DN_PULLLOOK
 s|coherence|assert|-DKERNEL=0 -DREADER -DN_WRITELOOK
-s|coherence|assert|-DHOSTWRITER -DPULLER -DN_SEQ
-s|coherence|assert|-DHOSTWRITER -DPULLER -DPULLER2 -DN_COPIER
-s|coherence|assert|-DHOSTWRITER -DKERNEL=1 -DPULLER -DN_REPLACE
-s|coherence|assert|-DHOLDPULLER -DHOSTWRITER -DN_HOLDPULL
+f|coherence|assert|-DHOSTWRITER -DPULLER -DREADER -DN_WRITELOOK
+s|coherence|assert|-DPULLER -DHOSTWRITER -DN_HOLDPULL
 s|coherence|assert|-DHOSTWRITER -DN_TORN
 f|coherence|assert|-DKERNEL=0 -DN_DEVTORN
 s|coherence|assert|-DKERNEL=0 -DPULLER -DN_EARLY
 f|coherence|assert|-DPUSHER -DHOSTWRITER -DN_EARLY
 s|coherence|assert|-DRAW -DPULLER -DN_MARK
-s|coherence|assert|-DRAW -DPULLER -DN_MARKSEQ
-s|coherence|assert|-DDROP -DPULLER -DNEWREADER -DN_FORGETSEQ
+s|coherence|assert|-DDROP -DKERNEL=0 -DN_CLOSING
+f|coherence|assert|-DDROP -DPUSHER -DN_CLOSING
+f|coherence|assert|-DDROP -DPULLER -DN_CLOSING
+s|coherence|assert|-DDROP -DREADER -DN_CLOSING
+s|coherence|assert|-DDROP -DKERNEL=0 -DN_LOOKFIRST
+s|coherence|assert|-DDROP -DKERNEL=0 -DN_RELOOK
+s|coherence|assert|-DDROP -DKERNEL=0 -DN_COPIER
 s|coherence|assert|-DDROP -DKERNEL=1 -DN_LIVE
 f|coherence|assert|-DDROP -DREADER -DNEWPULLER -DN_LIVE
-s|coherence|assert|-DDROP -DKERNEL=0 -DN_FORGETWRITER
-s|coherence|assert|-DDROP -DPUSHER -DHOSTWRITER -DN_FORGETPUSH
+s|coherence|assert|-DKILL -DKERNEL=0 -DN_FORGETWRITER
+s|coherence|assert|-DKILL -DPUSHER -DHOSTWRITER -DN_FORGETPUSH
 s|coherence|assert|-DDROP -DHOSTWRITER -DN_SAMEHOLD
-s|coherence|assert|-DDROP -DTWO -DKERNEL=0 -DKERNEL2=0 -DN_COPIERSEQ
+s|coherence|assert|-DKILL -DTWO -DKERNEL=0 -DKERNEL2=0 -DN_COPIERSEQ
 s|wait_bell|pass|
 s|wait_bell|pass|-DDEATHS=1
 f|wait_bell|pass|-DCOMMITTERS=3

@@ -179,15 +179,17 @@ TEST(CopyCatalog, LivesFromBuildingToFree)
     EXPECT_EQ(state_of(copy), PINTI_LIVE);
     EXPECT_EQ(named(0, host), copy + 1);
     EXPECT_EQ(pinti_cat_reap(w.cat, nobody_refers, NULL), 0u);
-    pinti_cat_copy_kill(w.cat, copy);
-    EXPECT_EQ(named(0, host), 0u);
-    EXPECT_EQ(pinti_cat_n_dying(w.cat), 1u);
-    pinti_cat_copy_revive(w.cat, copy);
+    pinti_cat_copy_close(w.cat, copy);
+    EXPECT_EQ(state_of(copy), PINTI_CLOSING);
+    EXPECT_EQ(pinti_cat_n_dying(w.cat), 0u);
+    pinti_cat_copy_reopen(w.cat, copy);
     EXPECT_EQ(state_of(copy), PINTI_LIVE);
     EXPECT_EQ(named(0, host), copy + 1);
     EXPECT_EQ(pinti_cat_n_dying(w.cat), 0u);
+    pinti_cat_copy_close(w.cat, copy);
     pinti_cat_copy_kill(w.cat, copy);
     pinti_cat_copy_kill(w.cat, copy); /* again: nothing */
+    EXPECT_EQ(named(0, host), 0u);
     EXPECT_EQ(pinti_cat_n_dying(w.cat), 1u);
     EXPECT_EQ(pinti_cat_reap(w.cat, everybody_refers, NULL), 0u);
     EXPECT_EQ(n_freed, 0);
@@ -308,6 +310,22 @@ TEST(CopyCatalog, AHostCopyBeyondTheBudgetChangesNothing)
     EXPECT_FALSE(pinti_cat_copy_find(w.cat, &ask, &copy));
     const pinti_copy_ask elsewhere = ask_for(3, gpu, PINT_COPY_VMM); /* not the pool's memory */
     EXPECT_OK(make(&elsewhere, &copy), NULL);
+    world_close(&w);
+}
+
+/* Nobody has taken anything from it yet. */
+TEST(CopyCatalog, ARestartReopensWhatWasBeingClosed)
+{
+    ASSERT_NO_FATAL(open_world());
+    const pinti_copy_ask ask = ask_for(0, host, PINT_COPY_VMM);
+    uint32_t copy = 0;
+    ASSERT_OK(make(&ask, &copy), NULL);
+    pinti_cat_copy_set_live(w.cat, copy, NULL, 0);
+    pinti_cat_copy_close(w.cat, copy);
+    ASSERT_OK(world_restart(&w, NULL), NULL);
+    EXPECT_EQ(state_of(copy), PINTI_LIVE);
+    EXPECT_EQ(named(0, host), copy + 1);
+    EXPECT_EQ(pinti_cat_n_dying(w.cat), 0u);
     world_close(&w);
 }
 

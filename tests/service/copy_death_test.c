@@ -12,6 +12,7 @@
 
 #include "host/coherence.h"
 #include "host/crash.h"
+#include "host/wait.h"
 #include "host/word.h"
 #include "pintable/device.h"
 #include "tests/service/copy_raw.h"
@@ -47,7 +48,7 @@ static void finish(void)
     (void)ct_wait(service.pid);
 }
 
-/* As pinti_device_write_begin() leaves a chunk of this session. */
+/* As pinti_device_take() leaves a chunk of this session. */
 static void hold_for_device(copy_client *client, uint32_t copy, uint32_t chunk, bool host_has)
 {
     const uint32_t index = client->session.index;
@@ -59,15 +60,20 @@ static void hold_for_device(copy_client *client, uint32_t copy, uint32_t chunk, 
                       pinti_copier(index, PINTI_COPIER_WRITE, held));
 }
 
-/* A session that reads chunk 0, copies chunk 1, writes chunks 2 and 3 on the device. */
+/* A session that reads chunk 0, is about to take chunk 1, writes chunks 2 and 3 on the device. */
 static void busy(copy_client *client, const raw_copy *copy)
 {
     copy_refer(client, copy);
     pinti_store32_seq(&copy_sync(client, copy->copy)->xslots[5], client->session.index);
     pinti_copy_chunk *chunks = copy_chunks(client, copy->copy);
-    pinti_store64_seq(&chunks[0].xreaders, 1ull << 5 | 1ull << 9); /* 9: another's */
+    /* slot 9 is another's, 8 nobody's */
+    copy_refer(&b, copy);
+    pinti_store32_seq(&copy_sync(client, copy->copy)->xslots[9], b.session.index);
+    pinti_store64_seq(&chunks[0].xreaders, 1ull << 5 | 1ull << 8 | 1ull << 9);
+    pinti_store64_seq(&chunks[4].xcopier, pinti_copier(999, PINTI_COPIER_WRITE, 1ull << 40));
+    pinti_store64_seq(&chunks[5].xcopier, pinti_copier(b.session.index, PINTI_COPIER_CLAIM, 0));
     pinti_store64_seq(&chunks[1].xcopier,
-                      pinti_copier(client->session.index, PINTI_COPIER_PULL, 0));
+                      pinti_copier(client->session.index, PINTI_COPIER_CLAIM, 0));
     hold_for_device(client, copy->copy, 2, true);
     hold_for_device(client, copy->copy, 3, false);
 }
@@ -77,6 +83,9 @@ static bool is_swept(const copy_client *client, const raw_copy *copy)
     const pinti_a64 *words = copy_words(client, table);
     const pinti_copy_chunk *chunks = copy_chunks(client, copy->copy);
     return pinti_load64_seq(&chunks[0].xreaders) == 1ull << 9 &&
+           pinti_load64_seq(&chunks[4].xcopier) == 0 &&
+           pinti_load64_seq(&chunks[5].xcopier) ==
+               pinti_copier(b.session.index, PINTI_COPIER_CLAIM, 0) &&
            pinti_load64_seq(&chunks[1].xcopier) == 0 && pinti_load64_seq(&chunks[2].xcopier) == 0 &&
            pinti_chunk_state(pinti_load64_seq(&words[2])) == PINTI_CHUNK_CLEAN &&
            pinti_chunk_state(pinti_load64_seq(&words[3])) == PINTI_CHUNK_TORN &&
@@ -119,6 +128,7 @@ TEST(CopyDeath, ReferencesAndHoldsStayWhileAChildMapsTheTether)
     ASSERT_EQ(copy.code, 0);
     EXPECT_EQ(close(copy.fd), 0);
     busy(&a, &copy);
+    copy_unrefer(&b, &copy);
     /* the socket ends, the mapping stays, as in a child that was forked */
     EXPECT_EQ(close(a.session.fd), 0);
     a.session.fd = -1;
@@ -289,10 +299,72 @@ TEST(CopyDeath, OfTheServiceAtAnyPlaceOfMakingAndDropping, .timeout_s = 60)
 {
     static const enum pinti_crash_point points[] = {
         PINTI_CRASH_SERVICE_COPY_BUILDING, PINTI_CRASH_SERVICE_COPY_HELD,
-        PINTI_CRASH_SERVICE_COPY_LIVE, PINTI_CRASH_SERVICE_COPY_DYING,
-        PINTI_CRASH_SERVICE_COPY_FREE_HALF};
+        PINTI_CRASH_SERVICE_COPY_LIVE,     PINTI_CRASH_SERVICE_COPY_CLOSING,
+        PINTI_CRASH_SERVICE_COPY_DYING,    PINTI_CRASH_SERVICE_COPY_FREE_HALF};
     for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
         ASSERT_NO_FATAL(crash_at(points[i]));
     }
+}
+
+/* A drop that is cut off before anything was taken: the copy is LIVE again by itself, and who met
+ * it in between is woken. */
+static void cut_off_at(enum pinti_crash_point point)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "PINTABLE_CRASH=%s:1", pinti_crash_name(point));
+    const char *env[] = {text, NULL};
+    ASSERT_NO_FATAL(start_with(env, false));
+    const raw_copy copy = copy_open(&b, table, generation, device, 0, true);
+    ASSERT_EQ(copy.code, 0);
+    EXPECT_EQ(close(copy.fd), 0);
+    pinti_bell *bells =
+        mmap(NULL, PINTI_BELL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, b.session.fds[3], 0);
+    ASSERT_TRUE(bells != MAP_FAILED);
+    const uint64_t ahead = pinti_chunk_next(0, PINTI_CHUNK_CLEAN, 0, PINTI_HOST_STALE | 2u);
+    pinti_store64_seq(&copy_words(&b, table)[1], ahead);
+    pinti_a32 *bell = &bells[table % PINTI_BELLS].xbell;
+    pinti_store32_seq(bell, PINTI_BELL_ASLEEP);
+    EXPECT_EQ(copy_drop(&b, &copy, false), 1); /* the connection ended */
+    EXPECT_TRUE(ct_eventually((pinti_load32_seq(bell) & PINTI_BELL_ASLEEP) == 0, 10000));
+    EXPECT_EQ(copy_state(&b, copy.copy), PINTI_LIVE);
+    EXPECT_EQ(copy_named(&b, table, device), copy.copy + 1);
+    EXPECT_EQ(pinti_load64_seq(&copy_words(&b, table)[1]), ahead);
+    EXPECT_TRUE(raw_resume(&b.session, service.address));
+    EXPECT_EQ(copy_drop(&b, &copy, false), PINT_E_DEVICE_AHEAD);
+    EXPECT_EQ(copy_state(&b, copy.copy), PINTI_LIVE);
+    EXPECT_EQ(munmap(bells, PINTI_BELL_BYTES), 0);
+    copy_die(&a);
+    ASSERT_NO_FATAL(finish());
+}
+
+TEST(CopyDeath, OfTheServiceInADropThatIsRefused, .timeout_s = 60)
+{
+    ASSERT_NO_FATAL(cut_off_at(PINTI_CRASH_SERVICE_COPY_CLOSING));
+    ASSERT_NO_FATAL(cut_off_at(PINTI_CRASH_SERVICE_COPY_REOPENED));
+}
+
+/* Somebody has the copy open, so that it is not freed: its place is out of the masks all the same.
+ */
+TEST(CopyDeath, OfTheServiceBeforeADroppedCopyIsForgotten)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "PINTABLE_CRASH=%s:1",
+                   pinti_crash_name(PINTI_CRASH_SERVICE_COPY_DYING));
+    const char *env[] = {text, NULL};
+    ASSERT_NO_FATAL(start_with(env, false));
+    const raw_copy copy = copy_open(&b, table, generation, device, 0, true);
+    ASSERT_EQ(copy.code, 0);
+    EXPECT_EQ(close(copy.fd), 0);
+    copy_refer(&a, &copy);
+    pinti_store64_seq(&copy_words(&b, table)[1], pinti_chunk_next(0, PINTI_CHUNK_CLEAN, 0, 2u));
+    EXPECT_EQ(copy_drop(&b, &copy, false), 1); /* the connection ended */
+    EXPECT_TRUE(ct_eventually((pinti_load64_seq(&copy_words(&b, table)[1]) & PINTI_CHUNK_MASK) == 0,
+                              10000));
+    EXPECT_EQ(copy_state(&b, copy.copy), PINTI_DYING);
+    EXPECT_TRUE(raw_resume(&b.session, service.address));
+    EXPECT_EQ(copy_drop(&b, &copy, false), 0);
+    copy_die(&a);
+    EXPECT_TRUE(ct_eventually(copy_state(&b, copy.copy) == PINTI_FREE, 10000));
+    ASSERT_NO_FATAL(finish());
 }
 #endif

@@ -135,15 +135,79 @@ TEST(CopyRequest, DropLosesNoBytesUnlessForced)
     EXPECT_EQ(copy_state(&a, copy.copy), PINTI_LIVE);
     EXPECT_EQ(copy_named(&a, table, host), copy.copy + 1);
     pinti_copy_chunk *chunks = copy_chunks(&a, copy.copy);
+    copy_refer(&a, &copy);
+    pinti_store32_seq(&copy_sync(&a, copy.copy)->xslots[0], a.session.index);
     pinti_store64_seq(&chunks[3].xreaders, 1);
     EXPECT_EQ(copy_drop(&b, &copy, false), PINT_E_BUSY);
     pinti_store64_seq(&chunks[3].xreaders, 0);
+    EXPECT_EQ(copy_drop(&b, &copy, false), PINT_E_DEVICE_AHEAD);
     EXPECT_EQ(copy_drop(&b, &copy, true), 0);
     EXPECT_EQ(pinti_chunk_state(pinti_load64_seq(&words[1])), PINTI_CHUNK_TORN);
     EXPECT_EQ(pinti_chunk_state(pinti_load64_seq(&words[2])), PINTI_CHUNK_CLEAN);
     EXPECT_EQ(pinti_load64_seq(&words[2]) & PINTI_CHUNK_MASK, 0u); /* the host alone */
     EXPECT_EQ(pinti_load64_seq(&words[0]), 0u);
     close_copy(&copy);
+    ASSERT_NO_FATAL(finish());
+}
+
+/* What a reads and takes by right in the first chunks, and words of nobody in the others. */
+static void put_words(const raw_copy *copy)
+{
+    pinti_copy_sync *sync = copy_sync(&a, copy->copy);
+    pinti_copy_chunk *chunks = copy_chunks(&a, copy->copy);
+    const uint32_t index_b = b.session.index; /* does not refer to it */
+    pinti_store32_seq(&sync->xslots[3], a.session.index);
+    pinti_store32_seq(&sync->xslots[9], UINT32_MAX);
+    pinti_store32_seq(&sync->xslots[10], PINTI_SESSIONS_MAX);
+    pinti_store32_seq(&sync->xslots[11], index_b);
+    pinti_store64_seq(&chunks[0].xreaders, 1ull << 3);
+    pinti_store64_seq(&chunks[1].xcopier, pinti_copier(a.session.index, PINTI_COPIER_CLAIM, 0));
+    pinti_store64_seq(&chunks[2].xreaders, UINT64_MAX);
+    pinti_store64_seq(&chunks[2].xcopier, UINT64_MAX);
+    pinti_store64_seq(&chunks[3].xcopier, pinti_copier(index_b, PINTI_COPIER_WRITE, 1ull << 30));
+    pinti_store64_seq(&chunks[4].xcopier, pinti_copier(777, PINTI_COPIER_PUSH, 0));
+    pinti_store64_seq(&chunks[5].xreaders, 1ull << 9 | 1ull << 11 | 1ull << 63);
+}
+
+static void expect_only_words_of(const raw_copy *copy, uint32_t index)
+{
+    pinti_copy_sync *sync = copy_sync(&a, copy->copy);
+    pinti_copy_chunk *chunks = copy_chunks(&a, copy->copy);
+    for (uint32_t i = 0; i < PINTI_COPY_READERS; i++) {
+        EXPECT_EQ(pinti_load32_seq(&sync->xslots[i]), i == 3 ? index : 0);
+    }
+    const uint64_t readers = index != 0 ? 1ull << 3 : 0;
+    const uint64_t copier = index != 0 ? pinti_copier(index, PINTI_COPIER_CLAIM, 0) : 0;
+    for (uint32_t i = 0; i < copy_record(&a, copy->copy)->n_chunks; i++) {
+        EXPECT_EQ(pinti_load64_seq(&chunks[i].xreaders), i == 0 || i == 2 ? readers : 0);
+        EXPECT_EQ(pinti_load64_seq(&chunks[i].xcopier), i == 1 ? copier : 0);
+    }
+}
+
+TEST(CopyRequest, WordsOfNobodyStandInNobodysWay)
+{
+    ASSERT_NO_FATAL(start());
+    const raw_copy copy = copy_open(&a, table, generation, host, 0, true);
+    ASSERT_EQ(copy.code, 0);
+    ASSERT_GE(copy_record(&a, copy.copy)->n_chunks, 6u);
+    copy_refer(&a, &copy);
+    /* found by who opens it */
+    put_words(&copy);
+    const raw_copy second = copy_open(&b, table, generation, host, 0, false);
+    EXPECT_EQ(second.code, 0);
+    expect_only_words_of(&copy, a.session.index);
+    EXPECT_EQ(copy_state(&a, copy.copy), PINTI_LIVE);
+    /* by who drops it: a works on it */
+    put_words(&copy);
+    EXPECT_EQ(copy_drop(&b, &copy, false), PINT_E_BUSY);
+    expect_only_words_of(&copy, a.session.index);
+    EXPECT_EQ(copy_state(&a, copy.copy), PINTI_LIVE);
+    /* and not any more */
+    put_words(&copy);
+    copy_unrefer(&a, &copy);
+    EXPECT_EQ(copy_drop(&b, &copy, false), 0);
+    close_copy(&copy);
+    close_copy(&second);
     ASSERT_NO_FATAL(finish());
 }
 

@@ -527,13 +527,51 @@ static const pinti_copy_rec *copy_at(const local_pool *local, uint32_t copy, pin
     return rec;
 }
 
+static void set_copy_state(local_pool *local, uint32_t copy, enum pinti_record_state state)
+{
+    pinti_store64_seq(&pinti_cat_copies(local->catalog)[copy].xgen_state,
+                      (uint64_t)LOCAL_COPY_GENERATION << 32 | (uint64_t)state);
+}
+
+enum pinti_copy_use local_copy_close(local_pool *local, uint32_t copy)
+{
+    pinti_a64 *words;
+    pinti_copy_sync *sync;
+    const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
+    set_copy_state(local, copy, PINTI_CLOSING);
+    const enum pinti_copy_use use = pinti_copy_use_of((pinti_copy_chunk *)(void *)(sync + 1), words,
+                                                      rec->n_chunks, rec->device);
+    if (use != PINTI_COPY_IDLE) {
+        local_copy_reopen(local, copy);
+    }
+    return use;
+}
+
+void local_copy_reopen(local_pool *local, uint32_t copy)
+{
+    set_copy_state(local, copy, PINTI_LIVE);
+    pinti_bell_ring_always(
+        &local->bells[pinti_cat_copies(local->catalog)[copy].table % PINTI_BELLS]);
+}
+
+bool local_copy_mend(local_pool *local, uint32_t copy, const pinti_copy_users *users)
+{
+    pinti_a64 *words;
+    pinti_copy_sync *sync;
+    const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
+    pinti_copy_chunk *chunks = (pinti_copy_chunk *)(void *)(sync + 1);
+    set_copy_state(local, copy, PINTI_CLOSING);
+    const bool has_changed = pinti_copy_clear_strays(sync, chunks, rec->n_chunks, users);
+    local_copy_reopen(local, copy);
+    return has_changed;
+}
+
 void local_copy_drop(local_pool *local, uint32_t copy)
 {
     pinti_a64 *words;
     pinti_copy_sync *sync;
     const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
-    pinti_store64_seq(&pinti_cat_copies(local->catalog)[copy].xgen_state,
-                      (uint64_t)LOCAL_COPY_GENERATION << 32 | PINTI_DYING);
+    set_copy_state(local, copy, PINTI_DYING);
     pinti_copy_forget((pinti_copy_chunk *)(void *)(sync + 1), words, rec->n_chunks, rec->device);
     pinti_bell_ring_always(&local->bells[rec->table % PINTI_BELLS]);
 }

@@ -9,6 +9,7 @@
  * child may be killed at a crash point and swept by the test as the service would.
  */
 
+#include "host/coherence.h"
 #include "host/pool.h"
 #include "host/sweep.h"
 
@@ -51,8 +52,16 @@ pint_status local_table_freeze(pint_table *table);
 #define LOCAL_COPY_GENERATION 7u
 uint32_t local_copy_new(local_pool *local, const pint_column *column, uint32_t device);
 
-/* What the service does when a copy is dropped: DYING, then out of all words. */
+/* What the service does when a copy goes: DYING, then out of all words. */
 void local_copy_drop(local_pool *local, uint32_t copy);
+
+/* What it does before when nothing may be lost: CLOSING; and LIVE again unless it is IDLE. */
+enum pinti_copy_use local_copy_close(local_pool *local, uint32_t copy);
+void local_copy_reopen(local_pool *local, uint32_t copy);
+
+/* What it does about words that are nobody's: CLOSING, cleared, LIVE. Returns whether there were.
+ */
+bool local_copy_mend(local_pool *local, uint32_t copy, const pinti_copy_users *users);
 
 /* What it does when a session that had it open is dead for good. */
 bool local_copy_sweep(local_pool *local, uint32_t copy, uint32_t session);
