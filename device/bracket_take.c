@@ -38,6 +38,22 @@ static enum pinti_verdict block_by_self(pinti_begin *b, uint32_t chunk)
     return PINTI_BEGIN_BLOCKED_BY_SELF;
 }
 
+/*
+ * A column that is stored to at any time (host/writable_view.h) is never newest on the device: each
+ * bracket copies. But bytes that an open bracket of this process reads must stand still, and
+ * waiting for its end would be waiting for the caller. So the new bracket shares them, as they were
+ * when that one began, if nobody has committed other bytes since: then seq is as it was, and only
+ * views can have taken the device out of the mask.
+ */
+static bool shares_what_is_read(const pinti_begin *b, uint32_t chunk)
+{
+    const pinti_column_desc *column = b->import->desc.column;
+    const pinti_chunk_use *use = &b->import->uses[chunk];
+    const uint64_t word = pinti_load64_seq(&column->words[chunk]);
+    return use->n_open > 0 && pinti_chunk_state(word) == PINTI_CHUNK_CLEAN &&
+           (word & PINTI_HOST_STALE) == 0 && pinti_chunk_seq(word) == use->seq;
+}
+
 /* The chunk is being copied for another bracket of this process, and held by us. */
 static enum pinti_verdict share_pull(pinti_begin *b, uint32_t chunk)
 {
@@ -45,6 +61,9 @@ static enum pinti_verdict share_pull(pinti_begin *b, uint32_t chunk)
     pinti_pull *pull = use->pull;
     if (!pull->is_marked) {
         return block(b, chunk); /* just being enqueued: the bell will ring */
+    }
+    if (use->n_open == 0 && pinti_hold_is_older_than_views(&b->import->desc, chunk)) {
+        return block(b, false, chunk); /* for one that has ended: later stores are not in it */
     }
     bool is_known = false;
     for (uint32_t i = 0; i < b->n_shared; i++) {
@@ -70,7 +89,14 @@ static enum pinti_verdict take_to_read(pinti_begin *b, uint32_t chunk)
     } else {
         enum pinti_coherence seen;
         do {
+            const uint64_t word = pinti_load64_seq(&b->import->desc.column->words[chunk]);
             seen = pinti_device_read_begin(&b->import->desc, chunk);
+            if (seen == PINTI_COH_OK) {
+                use->seq = pinti_chunk_seq(word);
+            }
+            if (seen == PINTI_COH_PULL && shares_what_is_read(b, chunk)) {
+                seen = PINTI_COH_OK; /* the session's bit is set */
+            }
             if (seen != PINTI_COH_PULL) {
                 break;
             }

@@ -163,6 +163,7 @@ typedef struct pinti_chunk_use {
     uint32_t n_open; /* of these, not ended */
     uint32_t writer; /* enum pinti_chunk_writer */
     uint32_t reserved;
+    uint64_t seq;     /* of the chunk word, when what the readers read was newest */
     pinti_pull *pull; /* in flight: the chunk is held by us, and n_readers is not 0 */
 } pinti_chunk_use;
 

@@ -44,7 +44,9 @@ static void pull_finish(pinti_task *task, pint_status status)
         const uint32_t chunk = pull->chunks[i].chunk;
         const uint64_t word = pull->chunks[i].word;
         if (status == PINT_OK) {
-            (void)pinti_device_pulled(&import->desc, chunk, word);
+            if (pinti_device_pulled(&import->desc, chunk, word) == PINTI_COH_OK) {
+                import->uses[chunk].seq = pinti_chunk_seq(pinti_chunk_next(word, 0, 0, 0));
+            }
         } else {
             (void)pinti_device_write_cancel(&import->desc, chunk, word);
         }

@@ -54,6 +54,10 @@ typedef _Atomic uint8_t pinti_a8;
     {                                                                                              \
         return atomic_fetch_add_explicit(p, v, memory_order_relaxed);                              \
     }                                                                                              \
+    static inline type pinti_add##bits##_seq(_Atomic type *p, type v)                              \
+    {                                                                                              \
+        return atomic_fetch_add_explicit(p, v, memory_order_seq_cst);                              \
+    }                                                                                              \
     static inline type pinti_and##bits##_release(_Atomic type *p, type v)                          \
     {                                                                                              \
         return atomic_fetch_and_explicit(p, v, memory_order_release);                              \

@@ -15,6 +15,7 @@
 
 #include "host/claim.h"
 #include "host/error.h"
+#include "host/writable_view.h"
 
 /* ---- describing ------------------------------------------------------------------------------ */
 
@@ -230,19 +231,71 @@ static void copier_give(const pinti_copy_desc *copy, uint64_t chunk, enum pinti_
     ring(copy);
 }
 
+/* ---- writable views: writable_view.h has the rule, these are its steps a and c -----------------
+ */
+
+/* The copier being ours, before the chunk is taken. */
+static void note_views(pinti_copy_desc *copy, uint64_t chunk)
+{
+    const uint64_t views = pinti_table_is_frozen_after_claim(copy->table->rec)
+                               ? PINTI_VIEWS_IGNORED
+                               : pinti_load64_seq(&copy->column->state->xviews);
+    /* relaxed: read by the copier alone */
+    pinti_store64_relaxed(&copy->chunks[chunk].xviews, views);
+}
+
+/* May a view have changed the host's bytes since, or do so at any time? */
+bool pinti_hold_is_older_than_views(const pinti_copy_desc *copy, uint64_t chunk)
+{
+    const uint64_t noted = pinti_load64_relaxed(&copy->chunks[chunk].xviews);
+    /* seq: after both sides went into the mask; pairs with step 4, which comes after step 2 */
+    return noted != PINTI_VIEWS_IGNORED &&
+           (PINTI_VIEWS_COUNT(noted) != 0 ||
+            pinti_load64_seq(&copy->column->state->xviews) != noted);
+}
+
+static bool has_both_sides(uint64_t places)
+{
+    return (places & PINTI_PLACE_HOST) != 0 && (places & ~PINTI_PLACE_HOST) != 0;
+}
+
 /* ---- holds ----------------------------------------------------------------------------------- */
 
-/* End the hold: of the places that are left in the mask keep some, add some. Only the service takes
- * devices out meanwhile. False: not held as claimed. */
-static bool hold_end(pinti_a64 *at, uint64_t claimed, uint64_t keep, uint64_t add)
+static bool is_device_hold(uint64_t now, uint64_t held)
 {
+    return pinti_chunk_is_same_hold(now, held) && pinti_chunk_state(now) == PINTI_CHUNK_DEVICE_HELD;
+}
+
+/* End the hold: of the places that are left in the mask keep some, add some; host and devices
+ * together only where no view stands against it. Only the service and views take devices out
+ * meanwhile. False: not held as claimed. */
+static bool hold_end(pinti_copy_desc *copy, uint64_t chunk, uint64_t claimed, uint64_t keep,
+                     uint64_t add)
+{
+    pinti_a64 *at = word_at(copy, chunk);
+    uint64_t held = claimed;
     uint64_t now = pinti_load64_acquire(at);
-    while (pinti_chunk_is_same_hold(now, claimed) &&
-           pinti_chunk_state(now) == PINTI_CHUNK_DEVICE_HELD) {
+    while (is_device_hold(now, claimed)) {
         const uint64_t places = (pinti_chunk_places(now) & keep) | add;
-        /* seq, hence release: what the holder did comes before; pairs with the acquire loads of
-         * whoever finds the place in the mask */
-        if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, places))) {
+        if (!has_both_sides(places)) {
+            /* seq, hence release: what the holder did comes before; pairs with the acquire loads of
+             * whoever finds the place in the mask */
+            if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, places))) {
+                return true;
+            }
+            continue;
+        }
+        held = (now & ~PINTI_CHUNK_MASK) | (places ^ PINTI_HOST_STALE);
+        /* seq: step b, before the look at the views */
+        if (pinti_cas64_seq(at, &now, held)) {
+            now = held;
+            break;
+        }
+    }
+    const uint64_t left = pinti_hold_is_older_than_views(copy, chunk) ? PINTI_PLACE_HOST : ~0ull;
+    while (is_device_hold(now, held)) {
+        /* seq, hence release: as above */
+        if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, pinti_chunk_places(now) & left))) {
             return true;
         }
     }
@@ -254,7 +307,7 @@ static enum pinti_coherence operation_end(pinti_copy_desc *copy, uint64_t chunk,
                                           enum pinti_copier_kind kind, uint64_t keep, uint64_t add)
 {
     const bool is_held = pinti_chunk_holder(claimed) == session_of(copy) &&
-                         hold_end(word_at(copy, chunk), claimed, keep, add);
+                         hold_end(copy, chunk, claimed, keep, add);
     copier_give(copy, chunk, kind, claimed);
     return is_held ? PINTI_COH_OK : PINTI_COH_LOST;
 }
@@ -331,6 +384,7 @@ enum pinti_coherence pinti_device_take(pinti_copy_desc *copy, uint64_t chunk,
         return PINTI_COH_BUSY;
     }
     pinti_taken taken;
+    note_views(copy, chunk);
     seen = hold_begin(copy, chunk, use, &taken);
     if (seen != PINTI_COH_OK) {
         copier_give(copy, chunk, PINTI_COPIER_CLAIM, 0);

@@ -155,6 +155,10 @@ enum pinti_coherence pinti_push_commit(pinti_copy_desc *copy, uint64_t chunk, ui
 /* The host may have been written: the chunk is newest on the device, as before. */
 enum pinti_coherence pinti_push_cancel(pinti_copy_desc *copy, uint64_t chunk, uint64_t word);
 
+/* Of a chunk that this process holds: may what was copied be older than stores through a writable
+ * view (writable_view.h)? */
+bool pinti_hold_is_older_than_views(const pinti_copy_desc *copy, uint64_t chunk);
+
 /*
  * Reading, with a slot taken. The bit is the session's: callers of one process count among
  * themselves, per chunk, which of them is the last, and only he ends. Each of them begins, though:
@@ -176,7 +180,7 @@ enum pinti_coherence pinti_own_host(pinti_copy_desc *copy, uint64_t chunk);
 /* What a dead session leaves in one copy: to be called for each copy it referred to, when none of
  * its streams can run any more on any device (R9). Returns whether a bell must be rung, always. */
 bool pinti_copy_sweep(pinti_copy_sync *sync, pinti_copy_chunk *chunks, pinti_a64 *words,
-                      uint32_t n_chunks, uint32_t session);
+                      uint32_t n_chunks, uint32_t device, uint32_t session);
 
 /* What stands in the way of dropping a copy. */
 enum pinti_copy_use {

@@ -19,8 +19,27 @@ static void clear_bits(pinti_a64 *readers, uint64_t bits)
     }
 }
 
+/* End a hold of the dead. One that was about to put host and device into one mask may not have
+ * looked at the views yet (writable_view.h): of the two the host stays. Which device that is the
+ * copier tells; if it tells of another hold, no device stays. */
+static bool end_device_hold(pinti_a64 *at, uint64_t held, bool is_this_copys, uint64_t device)
+{
+    uint64_t now = held;
+    while (pinti_chunk_is_same_hold(now, held)) {
+        uint64_t places = pinti_chunk_places(now);
+        if ((places & PINTI_PLACE_HOST) != 0) {
+            places &= is_this_copys ? ~device : PINTI_PLACE_HOST;
+        }
+        /* seq, hence release: the dead write no more; pairs with the acquire loads of claimers */
+        if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, places))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool pinti_copy_sweep(pinti_copy_sync *sync, pinti_copy_chunk *chunks, pinti_a64 *words,
-                      uint32_t n_chunks, uint32_t session)
+                      uint32_t n_chunks, uint32_t device, uint32_t session)
 {
     uint64_t bits = 0;
     bool has_changed = false;
@@ -32,13 +51,16 @@ bool pinti_copy_sweep(pinti_copy_sync *sync, pinti_copy_chunk *chunks, pinti_a64
     }
     for (uint32_t i = 0; i < n_chunks; i++) {
         const uint64_t word = pinti_load64_acquire(&words[i]);
+        uint64_t copier = pinti_load64_acquire(&chunks[i].xcopier);
         /* The word may be held by way of another copy: then, too, nothing of its hold runs any
          * more. Words before copiers: while the copier is taken, nobody works there. */
         if (pinti_chunk_state(word) == PINTI_CHUNK_DEVICE_HELD &&
             pinti_chunk_holder(word) == session) {
-            has_changed = pinti_chunk_tear(&words[i], word) || has_changed;
+            const bool is_here = copier == pinti_copier(session, PINTI_COPIER_WRITE, word) ||
+                                 copier == pinti_copier(session, PINTI_COPIER_PUSH, word);
+            has_changed =
+                end_device_hold(&words[i], word, is_here, pinti_place_bit(device)) || has_changed;
         }
-        uint64_t copier = pinti_load64_acquire(&chunks[i].xcopier);
         if (copier != 0 && pinti_copier_session(copier) == session) {
             has_changed = pinti_cas64_seq(&chunks[i].xcopier, &copier, 0) || has_changed;
         }

@@ -21,6 +21,7 @@
 #include "host/error.h"
 #include "host/name.h"
 #include "host/table.h"
+#include "host/writable_view.h"
 
 /* The block of a position behind the first columns; *out_first: position of its first. */
 static uint32_t block_of(const pinti_table_desc *desc, uint32_t index, uint32_t *out_first)
@@ -182,10 +183,11 @@ static bool make_map(pinti_lock_map *map, uint32_t n_columns, uint32_t n_chunks)
 }
 
 /* What came to these columns after they were described. */
-static void free_extras(const pinti_column_desc *columns, uint32_t n, const pinti_lock_map *map)
+static void free_extras(pinti_column_desc *columns, uint32_t n, const pinti_lock_map *map)
 {
     for (uint32_t i = 0; i < n; i++) {
         pinti_dict_free(columns[i].dict);
+        pinti_views_forget_column(&columns[i]);
     }
     if (map->locks != NULL) {
         (void)munmap(map->locks, map->bytes);

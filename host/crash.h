@@ -37,6 +37,12 @@
     X(DICT_HELD)              /* dictionary tail lease held, nothing appended */                   \
     X(DICT_WRITTEN)           /* category written, count not published */                          \
     X(DICT_PUBLISHED)         /* published, tail lease held */                                     \
+    X(VIEW_REGISTERING)       /* first writable view: noted, not counted */                        \
+    X(VIEW_COUNTED)           /* counted, still noted as REGISTERING */                            \
+    X(VIEW_REGISTERED)        /* REGISTERED, devices still in masks */                             \
+    X(VIEW_UNREGISTERING)     /* last writable view: noted, still counted */                       \
+    X(VIEW_UNCOUNTED)         /* not counted any more, still noted */                              \
+    X(SERVICE_VIEW_HALF)      /* service: a dead session's view noted, still counted */            \
     X(SERVICE_SWEEP_HALF)     /* service: some words of the dead swept */                          \
     X(SERVICE_CREATE_HALF)    /* service: columns and extents recorded, table record not */        \
     X(SERVICE_CREATED)        /* service: record BUILDING, no answer sent */                       \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* fork() in a joined process: see fork.h. Lock order: list_lock, pool->fork_lock,
- * pool->lock, pool->dict_lock. */
+ * pool->lock, pool->dict_lock, pool->view_lock. */
 
 #include "host/fork.h"
 
@@ -12,6 +12,7 @@
 
 #include "host/error.h"
 #include "host/word.h"
+#include "host/writable_view.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static pint_pool *pools;          /* every joined pool of the process */
@@ -69,13 +70,16 @@ static void before_fork(void)
         (void)pthread_mutex_lock(&pool->fork_lock);
         (void)pthread_mutex_lock(&pool->lock);
         (void)pthread_mutex_lock(&pool->dict_lock);
+        (void)pthread_mutex_lock(&pool->view_lock);
         snapshot_references(pool);
+        pinti_views_keep(pool);
     }
 }
 
 static void unlock_all(void)
 {
     for (pint_pool *pool = pools; pool != NULL; pool = pool->next) {
+        (void)pthread_mutex_unlock(&pool->view_lock);
         (void)pthread_mutex_unlock(&pool->dict_lock);
         (void)pthread_mutex_unlock(&pool->lock);
         (void)pthread_mutex_unlock(&pool->fork_lock);

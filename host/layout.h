@@ -3,7 +3,7 @@
 #define HOST_LAYOUT_H
 
 /*
- * Layout 2 of a pool's shared memory: a file format. docs/format.md is its prose.
+ * Layout 3 of a pool's shared memory: a file format. docs/format.md is its prose.
  *
  * A pool is a set of memfds, each mapped whole. Little endian, fixed width, no pointers; 0 is the
  * resting value of every field, so that fresh memory is a valid empty pool. Fields that start with
@@ -23,7 +23,7 @@
 
 #include "host/atomic.h"
 
-#define PINTI_LAYOUT_VERSION 2u
+#define PINTI_LAYOUT_VERSION 3u
 #define PINTI_MAGIC          0x31454c4241544e50ull /* "PNTABLE1" in memory */
 #define PINTI_CACHE_LINE     64
 #define PINTI_PAGE_BYTES     4096ull
@@ -49,6 +49,7 @@
 #define PINTI_COLUMN_RUNS       8
 #define PINTI_RUN_COLUMNS_MIN   16u /* room of run 1; see pinti_run_room() */
 #define PINTI_INTENTS           8192u
+#define PINTI_VIEWS_MAX         (1u << 17) /* columns with writable views that one session notes */
 #define PINTI_BELLS             4096u
 #define PINTI_FAIL_TEXTS        64u
 #define PINTI_FAIL_TEXT_BYTES   200u
@@ -306,12 +307,14 @@ typedef struct pinti_table_sync {
     uint64_t reserved[6];
 } pinti_table_sync;
 
-/* Per column: the append-only dictionary (R20) and, while a table is built, its text. */
+/* Per column: the append-only dictionary (R20); while a table is built, its text; and who may store
+ * to it plainly at any time (host/writable_view.h). */
 typedef struct pinti_column_state {
     _Alignas(PINTI_CACHE_LINE) pinti_a64 xdict_lease; /* session index of the appender, 0: none */
     pinti_a64 xdict_count; /* categories published; their offsets and text are complete */
     pinti_a64 xtext_rows;  /* PINT_TEXT: rows whose offsets are written (creator only) */
-    uint64_t reserved[5];
+    pinti_a64 xviews;      /* registrations of writable views 32, how many there ever were 32 */
+    uint64_t reserved[4];
 } pinti_column_state;
 
 typedef struct pinti_job_sync {
@@ -334,6 +337,8 @@ typedef struct pinti_copy_sync {
 typedef struct pinti_copy_chunk {
     pinti_a64 xcopier;  /* copier word (host/word.h): who changes or copies it there, 0: nobody */
     pinti_a64 xreaders; /* slots that read the chunk on the device */
+    pinti_a64 xviews;   /* xviews of the column when the copier began; the copier's own note */
+    uint64_t reserved;
 } pinti_copy_chunk;
 
 typedef struct pinti_fail_text {
@@ -354,7 +359,8 @@ typedef struct pinti_slot_header {
     uint64_t reserved0[2];
     /* written by the session */
     _Alignas(PINTI_CACHE_LINE) pinti_a32 xschema_generation;
-    uint32_t reserved1[15];
+    pinti_a32 xn_views; /* view words ever used; grows before the first use */
+    uint32_t reserved1[14];
 } pinti_slot_header;
 
 #define PINTI_SLOT_MAGIC       0x31544f4c53544e50ull /* "PNTSLOT1" */
@@ -363,6 +369,7 @@ typedef struct pinti_slot_header {
 #define PINTI_SLOT_JOBS_OFF    (PINTI_SLOT_TABLES_OFF + PINTI_TABLES_MAX * 8ull)
 #define PINTI_SLOT_PINS_OFF    (PINTI_SLOT_JOBS_OFF + PINTI_JOBS_MAX * 8ull) /* a bit a slab */
 #define PINTI_SLOT_COPIES_OFF  (PINTI_SLOT_PINS_OFF + PINTI_SLABS_MAX / 8)
+#define PINTI_SLOT_VIEWS_OFF   (PINTI_SLOT_COPIES_OFF + PINTI_COPIES_MAX * 8ull)
 #define PINTI_SLOT_BYTES       (4ull << 20)
 
 /* ---- bell ---------------------------------------------------------------------------------- */
@@ -379,46 +386,48 @@ typedef struct pinti_bell {
 
 /* ---- pinned -------------------------------------------------------------------------------- */
 
-_Static_assert(sizeof(pinti_catalog_header) == 256, "layout 2");
-_Static_assert(offsetof(pinti_catalog_header, xindex_seq) == 128, "layout 2: own cache line");
-_Static_assert(offsetof(pinti_catalog_header, next_session_id) == 192, "layout 2");
-_Static_assert(sizeof(pinti_table_rec) == 512, "layout 2");
-_Static_assert(offsetof(pinti_table_rec, xname) == 16, "layout 2: short names in the first line");
-_Static_assert(offsetof(pinti_table_rec, id) == 272, "layout 2");
-_Static_assert(offsetof(pinti_table_rec, xn_columns) == 340, "layout 2");
-_Static_assert(offsetof(pinti_table_rec, xbytes) == 432, "layout 2");
-_Static_assert(sizeof(pinti_column_rec) == 512, "layout 2");
-_Static_assert(offsetof(pinti_column_rec, validity_off) == 296, "layout 2");
-_Static_assert(offsetof(pinti_table_rec, metadata_off) == 448, "layout 2: reserved before");
-_Static_assert(offsetof(pinti_column_rec, words_off) == 352, "layout 2");
-_Static_assert(offsetof(pinti_column_rec, metadata_off) == 432, "layout 2: reserved before");
-_Static_assert(sizeof(pinti_job_rec) == 512, "layout 2");
-_Static_assert(offsetof(pinti_job_rec, undo_off) == 304, "layout 2");
-_Static_assert(sizeof(pinti_extent) == 32, "layout 2");
-_Static_assert(sizeof(pinti_session_rec) == 128, "layout 2");
-_Static_assert(sizeof(pinti_table_sync) == 64, "layout 2");
-_Static_assert(sizeof(pinti_column_state) == 64, "layout 2");
-_Static_assert(sizeof(pinti_job_sync) == 128, "layout 2");
-_Static_assert(sizeof(pinti_fail_text) == 224, "layout 2");
-_Static_assert(sizeof(pinti_slot_header) == 128, "layout 2");
-_Static_assert(offsetof(pinti_slot_header, xstale) == 36, "layout 2");
-_Static_assert(sizeof(pinti_bell) == 64, "layout 2");
-_Static_assert(PINTI_SLOT_COPIES_OFF + PINTI_COPIES_MAX * 8ull <= PINTI_SLOT_BYTES, "layout 2");
-_Static_assert(sizeof(pinti_device_rec) == 64, "layout 2");
+_Static_assert(sizeof(pinti_catalog_header) == 256, "layout 3");
+_Static_assert(offsetof(pinti_catalog_header, xindex_seq) == 128, "layout 3: own cache line");
+_Static_assert(offsetof(pinti_catalog_header, next_session_id) == 192, "layout 3");
+_Static_assert(sizeof(pinti_table_rec) == 512, "layout 3");
+_Static_assert(offsetof(pinti_table_rec, xname) == 16, "layout 3: short names in the first line");
+_Static_assert(offsetof(pinti_table_rec, id) == 272, "layout 3");
+_Static_assert(offsetof(pinti_table_rec, xn_columns) == 340, "layout 3");
+_Static_assert(offsetof(pinti_table_rec, xbytes) == 432, "layout 3");
+_Static_assert(sizeof(pinti_column_rec) == 512, "layout 3");
+_Static_assert(offsetof(pinti_column_rec, validity_off) == 296, "layout 3");
+_Static_assert(offsetof(pinti_table_rec, metadata_off) == 448, "layout 3: reserved before");
+_Static_assert(offsetof(pinti_column_rec, words_off) == 352, "layout 3");
+_Static_assert(offsetof(pinti_column_rec, metadata_off) == 432, "layout 3: reserved before");
+_Static_assert(sizeof(pinti_job_rec) == 512, "layout 3");
+_Static_assert(offsetof(pinti_job_rec, undo_off) == 304, "layout 3");
+_Static_assert(sizeof(pinti_extent) == 32, "layout 3");
+_Static_assert(sizeof(pinti_session_rec) == 128, "layout 3");
+_Static_assert(sizeof(pinti_table_sync) == 64, "layout 3");
+_Static_assert(sizeof(pinti_column_state) == 64, "layout 3");
+_Static_assert(offsetof(pinti_column_state, xviews) == 24, "layout 3");
+_Static_assert(sizeof(pinti_job_sync) == 128, "layout 3");
+_Static_assert(sizeof(pinti_fail_text) == 224, "layout 3");
+_Static_assert(sizeof(pinti_slot_header) == 128, "layout 3");
+_Static_assert(offsetof(pinti_slot_header, xstale) == 36, "layout 3");
+_Static_assert(sizeof(pinti_bell) == 64, "layout 3");
+_Static_assert(PINTI_SLOT_VIEWS_OFF + PINTI_VIEWS_MAX * 8ull <= PINTI_SLOT_BYTES, "layout 3");
+_Static_assert(sizeof(pinti_device_rec) == 64, "layout 3");
 _Static_assert(PINTI_CAT_DEVICES_OFF + PINTI_DEVICES_MAX * sizeof(pinti_device_rec) <=
                    PINTI_PAGE_BYTES,
-               "layout 2");
-_Static_assert(sizeof(pinti_copy_rec) == 256, "layout 2");
-_Static_assert(sizeof(pinti_copy_sync) == 256, "layout 2");
-_Static_assert(sizeof(pinti_copy_chunk) == 16, "layout 2");
-_Static_assert(offsetof(pinti_column_rec, xcopy) == 448, "layout 2");
+               "layout 3");
+_Static_assert(sizeof(pinti_copy_rec) == 256, "layout 3");
+_Static_assert(sizeof(pinti_copy_sync) == 256, "layout 3");
+_Static_assert(sizeof(pinti_copy_chunk) == 32, "layout 3");
+_Static_assert(offsetof(pinti_column_rec, xcopy) == 448, "layout 3");
 
 /* Identifies sizes and offsets of this build; a process built differently must not join. */
 static inline uint32_t pinti_layout_signature(void)
 {
-    const uint64_t parts[] = {PINTI_LAYOUT_VERSION, PINTI_CAT_BYTES,     PINTI_CAT_COLUMNS_OFF,
-                              PINTI_SLOT_BYTES,     PINTI_SLOT_JOBS_OFF, sizeof(pinti_job_sync),
-                              sizeof(void *),       PINTI_SLAB_BYTES,    PINTI_BELL_BYTES};
+    const uint64_t parts[] = {PINTI_LAYOUT_VERSION, PINTI_CAT_BYTES,         PINTI_CAT_COLUMNS_OFF,
+                              PINTI_SLOT_BYTES,     PINTI_SLOT_JOBS_OFF,     sizeof(pinti_job_sync),
+                              sizeof(void *),       PINTI_SLAB_BYTES,        PINTI_BELL_BYTES,
+                              PINTI_SLOT_VIEWS_OFF, sizeof(pinti_copy_chunk)};
     uint64_t h = 0x9e3779b97f4a7c15ull;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         h = (h ^ parts[i]) * 0xff51afd7ed558ccdull;
@@ -518,6 +527,11 @@ static inline pinti_copy_rec *pinti_cat_copies(void *catalog)
 static inline pinti_a64 *pinti_slot_copies(void *slot)
 {
     return (pinti_a64 *)(void *)((char *)slot + PINTI_SLOT_COPIES_OFF);
+}
+
+static inline pinti_a64 *pinti_slot_views(void *slot)
+{
+    return (pinti_a64 *)(void *)((char *)slot + PINTI_SLOT_VIEWS_OFF);
 }
 
 static inline pinti_a64 *pinti_slot_intents(void *slot)

@@ -22,6 +22,7 @@
 #include "host/table.h"
 #include "host/wait.h"
 #include "host/word.h"
+#include "host/writable_view.h"
 
 #define CROSSING_MS 1000 /* longer than a thread is kept from running between two instructions */
 
@@ -314,6 +315,7 @@ pint_status pinti_pool_remap_session(pint_pool *pool, int slot_fd, int tether_fd
     take_over_references(pool, slot);
     number_session(pool);
     pool->slot = slot; /* the parent's is not mapped here: nothing to unmap */
+    pinti_views_take_over(pool);
     unmap_segment(pool->tether, PINTI_TETHER_BYTES); /* now our own references hold */
     pool->tether = tether;
     return PINT_OK;
@@ -338,6 +340,7 @@ pint_status pinti_pool_init(pint_pool *pool, pint_error *err)
     (void)pthread_mutex_init(&pool->lock, NULL);
     (void)pthread_mutex_init(&pool->fork_lock, NULL);
     (void)pthread_mutex_init(&pool->dict_lock, NULL);
+    (void)pthread_mutex_init(&pool->view_lock, NULL);
     if (pool->tables == NULL || pool->heads == NULL || pool->jobs == NULL ||
         pool->job_gens == NULL) {
         pinti_pool_done(pool);
@@ -388,6 +391,7 @@ void pinti_pool_done(pint_pool *pool)
     if (pool->job_gens != NULL) {
         (void)munmap(pool->job_gens, PINTI_JOBS_MAX * sizeof(*pool->job_gens));
     }
+    pinti_views_free(pool);
     free(pool->fork_table_refs);
     free(pool->fork_job_refs);
     pool->tables = NULL;
@@ -399,4 +403,5 @@ void pinti_pool_done(pint_pool *pool)
     (void)pthread_mutex_destroy(&pool->lock);
     (void)pthread_mutex_destroy(&pool->fork_lock);
     (void)pthread_mutex_destroy(&pool->dict_lock);
+    (void)pthread_mutex_destroy(&pool->view_lock);
 }

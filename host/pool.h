@@ -73,6 +73,9 @@ struct pint_pool {
     pthread_mutex_t lock; /* descriptor tables; taken after fork_lock */
     pthread_mutex_t fork_lock;
     pthread_mutex_t dict_lock; /* indexes of categories, host/dict.c; the last one to be taken */
+    pthread_mutex_t view_lock; /* the three below; taken after lock, and nothing after it */
+    struct pint_view *views;   /* writable views of this process (host/writable_view.h) */
+    uint32_t view_hint;        /* no place in the slot below it is free */
     struct pinti_table_entry *tables;    /* [PINTI_TABLES_MAX] by index: what is cached; sparse */
     struct pinti_table_head *heads;      /* [PINTI_TABLE_HEADS_MAX], sparse, used from the start */
     struct pinti_table_head *free_heads; /* under lock */

@@ -78,6 +78,7 @@ typedef struct pinti_column_desc {
     uint64_t data_bytes;
     uint64_t n_categories;
     struct pinti_dict *dict; /* index of the categories, host/dict.c; under pool->dict_lock */
+    struct pint_view *view;  /* writable views; under pool->view_lock; NULL: there were none */
     pinti_metadata metadata;
     char name[PINTI_NAME_BYTES_MAX + 1];
     char zone[64];

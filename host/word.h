@@ -200,6 +200,33 @@ static inline uint64_t pinti_intent_chunk(uint64_t w)
     return w >> 34;
 }
 
+/* View word, in the slot: a column that the session has writable views of (writable_view.h). 0:
+ * none. bits 0..1 phase, 2..17 table, 18..33 column, 34..63 generation of the table, low 30 bits */
+static inline uint64_t pinti_view_name(uint32_t table, uint32_t generation, uint32_t column)
+{
+    return (uint64_t)table << 2 | (uint64_t)column << 18 | (uint64_t)generation << 34;
+}
+
+static inline uint32_t pinti_view_phase(uint64_t w)
+{
+    return (uint32_t)w & 3u;
+}
+
+static inline uint32_t pinti_view_table(uint64_t w)
+{
+    return (uint32_t)(w >> 2) & 0xffffu;
+}
+
+static inline uint32_t pinti_view_column(uint64_t w)
+{
+    return (uint32_t)(w >> 18) & 0xffffu;
+}
+
+static inline bool pinti_view_is_generation(uint64_t w, uint32_t generation)
+{
+    return w >> 34 == ((uint64_t)generation << 34) >> 34;
+}
+
 /* Reference word, in the slot: generation << 32 | count (R11). */
 static inline uint32_t pinti_ref_generation(uint64_t w)
 {

@@ -12,6 +12,7 @@
 #include "host/error.h"
 #include "host/table.h"
 #include "host/word.h"
+#include "host/writable_view.h"
 #include "ipc/json.h"
 #include "ipc/pool_ops.h"
 
@@ -106,6 +107,7 @@ pint_status pint_table_add_columns(pint_table *table, pint_table *from, pint_err
                                      .timeout_ms = PINTI_REQUEST_MS};
     status = pinti_client_call(pinti_client_of(table->desc->pool), &exchange, NULL, err);
     if (status == PINT_OK) {
+        pinti_views_move(add.from, add.table);
         pint_table_close(from); /* it is DYING: nothing is discarded */
     }
     return status;

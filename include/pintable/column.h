@@ -6,6 +6,7 @@
  * Columns: plain pointers into shared memory, and the calls around them.
  *
  * Writing. A process may store into rows it knows to be its own and then call pint_column_mark().
+ * Where nobody can say when there will be stores, pint_column_view_begin() says that there may be.
  * Where several processes share the work, chunks are claimed (lease.h, job.h). Validity and
  * bit-packed values are stored through the calls below (atomic on their byte), or plainly by the
  * owner of a range that is a multiple of 512 rows.
@@ -169,6 +170,40 @@ PINT_API PINT_MUST_CHECK pint_status pint_column_category(const pint_column *col
  */
 PINT_API PINT_MUST_CHECK pint_status pint_column_validate(const pint_column *column, uint64_t first,
                                                           uint64_t n_rows, pint_error *err);
+
+/* ---- writable views ------------------------------------------------------------------------- */
+
+/** A pointer into a column that is stored through; see pint_column_view_begin(). */
+typedef struct pint_view pint_view;
+
+/**
+ * From now on rows of the column may be stored to plainly, at any time and without
+ * pint_column_mark(), by whoever has a pointer: until pint_column_view_end() the column counts as
+ * changed on the host. Brackets on a device copy its chunks anew each time they read them.
+ *
+ * Rows that a device has newest (PINT_E_DEVICE_AHEAD) are not brought: what is stored there is lost
+ * when they come to the host. pint_copy_own_host() first.
+ *
+ * Cost:      some memory operations for the first view of a column in a process, with a look at
+ *            each chunk if it has device copies; a count for all others.
+ * Processes: counted for the process; when it dies the service ends its views, after the last child
+ *            forked from it. A column whose process died in the middle of this call or of the next
+ *            may count as changed for as long as the table is there.
+ * fork():    views are good in the child, to be ended there as well. The parent's column counts
+ *            for as long as the parent or a child without a session of its own lives.
+ *
+ * @param[out] out_view  to be ended before the pool is left. Good also after
+ *                       pint_table_add_columns() moved the column to another table.
+ * @retval PINT_E_PERMISSION  the table was opened to read
+ * @retval PINT_E_FROZEN
+ * @retval PINT_E_TYPE        PINT_TEXT: not written after publishing
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_column_view_begin(const pint_column *column,
+                                                            pint_view **out_view, pint_error *err);
+
+/** No more stores through this view. NULL is allowed. Never blocks. @since 0.1 */
+PINT_API void pint_column_view_end(pint_view *view);
 
 /* ---- versions, reading while others write, waiting ----------------------------------------- */
 

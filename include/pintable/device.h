@@ -13,7 +13,8 @@
  *
  * A chunk is newest on the host, on devices, or both; never on both when they differ. Only stale
  * chunks are moved. Who writes takes the chunk first, on either side: host writers by a lease, a
- * job or pint_column_mark(), device writers by a bracket.
+ * job or pint_column_mark(), device writers by a bracket. While there is a writable view
+ * (pint_column_view_begin()) chunks are never newest on both, and each bracket moves what it reads.
  *
  * Streams are the caller's: a CUstream or cudaStream_t on a CUDA device; on "host", and wherever
  * the caller has none, one of pint_stream_create(). NULL is the default stream of the device.

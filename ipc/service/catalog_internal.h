@@ -46,8 +46,8 @@ enum pinti_journal_kind {
 };
 
 #define PINTI_CAT_JOURNAL_OFF 1024u
-_Static_assert(PINTI_CAT_JOURNAL_OFF >= sizeof(pinti_catalog_header), "layout 2");
-_Static_assert(PINTI_CAT_JOURNAL_OFF + sizeof(pinti_journal) <= PINTI_CAT_DEVICES_OFF, "layout 2");
+_Static_assert(PINTI_CAT_JOURNAL_OFF >= sizeof(pinti_catalog_header), "layout 3");
+_Static_assert(PINTI_CAT_JOURNAL_OFF + sizeof(pinti_journal) <= PINTI_CAT_DEVICES_OFF, "layout 3");
 
 /* What the process knows beside a table's record; lists are linked by index + 1, 0 ends. */
 struct pinti_cat_table {

@@ -454,7 +454,8 @@ static bool sweep(const pinti_service *service, uint32_t copy, uint32_t index)
 {
     pinti_copy_view view;
     return pinti_copies_view(service, copy, &view) &&
-           pinti_copy_sweep(view.sync, view.chunks, view.words, view.n_chunks, index);
+           pinti_copy_sweep(view.sync, view.chunks, view.words, view.n_chunks,
+                            record(service, copy)->device, index);
 }
 
 void pinti_copies_end_session(pinti_service *service, uint32_t index, void *slot)

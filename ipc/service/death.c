@@ -2,9 +2,9 @@
 
 /*
  * Ends of sessions. Each step may be cut off by a crash and done again by the next incarnation:
- * leases (words are swept one by one), what it left in device copies, record freed (xid 0), tables
- * of the session, then the keeper forgets, which is last: as long as it holds the descriptors the
- * end is repeated.
+ * leases (words are swept one by one), what it left in device copies, its writable views, record
+ * freed (xid 0), tables of the session, then the keeper forgets, which is last: as long as it holds
+ * the descriptors the end is repeated.
  */
 
 #include "ipc/service/death.h"
@@ -13,6 +13,7 @@
 
 #include "host/crash.h"
 #include "host/word.h"
+#include "host/writable_view.h"
 #include "ipc/service/connection.h"
 #include "ipc/service/copies.h"
 #include "ipc/service/dispatch.h"
@@ -50,6 +51,14 @@ static void end_leases(pinti_service *service, pinti_session *session)
     pinti_admin_leases_ended(service, session->id);
 }
 
+/* Writable views of those who could store; a reader's slot says nothing that is believed. */
+static void end_views(pinti_service *service, uint32_t index, void *slot)
+{
+    if ((pinti_session_record(service, index)->flags & PINTI_SESSION_READONLY) == 0) {
+        pinti_views_sweep(&service->view, slot);
+    }
+}
+
 static void free_record(pinti_service *service, uint32_t index)
 {
     pinti_session_rec *rec = pinti_session_record(service, index);
@@ -66,6 +75,7 @@ void pinti_death_settle(pinti_service *service, uint64_t id, uint32_t index, voi
         free_record(service, index);
     }
     pinti_copies_end_session(service, index, slot);
+    end_views(service, index, slot);
     pinti_cat_session_ended(service->cat, id);
 }
 
@@ -82,6 +92,7 @@ static void tear_down(pinti_service *service, pinti_session *session)
     pinti_connection *connection = session->connection;
     session->connection = NULL;
     pinti_copies_end_session(service, index, session->slot); /* before another gets the index */
+    end_views(service, index, session->slot);                /* while its tables are there */
     free_record(service, index);
     PINTI_CRASHPOINT(SERVICE_TEARDOWN_HALF);
     pinti_cat_session_ended(service->cat, id);

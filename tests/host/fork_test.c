@@ -14,6 +14,7 @@
 
 #include "host/fork.h"
 #include "host/job.h"
+#include "host/writable_view.h"
 #include "tests/host/fixture.h"
 
 #define CHUNK_ROWS    512u
@@ -378,6 +379,48 @@ TEST(ForkReferences, OfAChildsNewSlotAreThoseOfTheParent)
     ASSERT_OK(pint_lease_claim(&s.x, 1, 2, PINT_INOUT, 0, &lease, &err), &err);
     ASSERT_OK(pint_lease_commit(&lease, &err), &err);
     EXPECT_EQ(in_child(body_new_slot, &s), 0);
+    tear_down(&s);
+}
+
+static uint32_t registered(const pint_column *column)
+{
+    return PINTI_VIEWS_COUNT(pinti_load64_seq(&pinti_column_desc_of(column)->state->xviews));
+}
+
+static pint_view *inherited_view;
+
+static int body_views(setting *s)
+{
+    stub_ops.rejoin = rejoin_with_new_slot;
+    CHECK(registered(&s->x) == 1);
+    CHECK(pinti_pool_enter(s->session, NULL) == PINT_OK);
+    CHECK(registered(&s->x) == 2 && registered(&s->y) == 0);
+    CHECK(pinti_view_phase(pinti_load64_seq(&pinti_slot_views(s->session->slot)[0])) ==
+          PINTI_VIEW_REGISTERED);
+    pint_view *more;
+    CHECK(pint_column_view_begin(&s->x, &more, NULL) == PINT_OK);
+    CHECK(registered(&s->x) == 2);
+    pint_column_view_end(more);
+    CHECK(registered(&s->x) == 2);
+    pint_column_view_end(inherited_view);
+    CHECK(registered(&s->x) == 1);
+    CHECK(pinti_load64_seq(&pinti_slot_views(s->session->slot)[0]) == 0);
+    return 0;
+}
+
+/* Registered by the child's own session before it lets go of the parent's pages. */
+TEST(ForkViews, AreTheChildsOwnAfterItsRejoin)
+{
+    setting s;
+    set_up(&s);
+    pint_error err;
+    pint_view *gone;
+    ASSERT_OK(pint_column_view_begin(&s.x, &inherited_view, &err), &err);
+    ASSERT_OK(pint_column_view_begin(&s.y, &gone, &err), &err);
+    pint_column_view_end(gone);
+    EXPECT_EQ(in_child(body_views, &s), 0);
+    EXPECT_EQ(registered(&s.x), 1u);
+    pint_column_view_end(inherited_view);
     tear_down(&s);
 }
 

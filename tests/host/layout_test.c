@@ -5,10 +5,10 @@
 
 #include "tests/host/fixture.h"
 
-TEST(Layout, SignatureOfVersionTwoIsStable)
+TEST(Layout, SignatureOfVersionThreeIsStable)
 {
-    EXPECT_EQ(PINTI_LAYOUT_VERSION, 2u);
-    EXPECT_EQ(pinti_layout_signature(), 0xe019c50du);
+    EXPECT_EQ(PINTI_LAYOUT_VERSION, 3u);
+    EXPECT_EQ(pinti_layout_signature(), 0x40f5120au);
 }
 
 TEST(Layout, MagicsReadAsTextInMemory)
@@ -62,7 +62,8 @@ TEST(Layout, SlotAreasFollowEachOtherInsideTheSlot)
     EXPECT_EQ(PINTI_SLOT_JOBS_OFF - PINTI_SLOT_TABLES_OFF, PINTI_TABLES_MAX * 8ull);
     EXPECT_EQ(PINTI_SLOT_PINS_OFF - PINTI_SLOT_JOBS_OFF, PINTI_JOBS_MAX * 8ull);
     EXPECT_EQ(PINTI_SLOT_COPIES_OFF - PINTI_SLOT_PINS_OFF, PINTI_SLABS_MAX / 8);
-    EXPECT_LE(PINTI_SLOT_COPIES_OFF + PINTI_COPIES_MAX * 8ull, PINTI_SLOT_BYTES);
+    EXPECT_EQ(PINTI_SLOT_VIEWS_OFF - PINTI_SLOT_COPIES_OFF, PINTI_COPIES_MAX * 8ull);
+    EXPECT_LE(PINTI_SLOT_VIEWS_OFF + PINTI_VIEWS_MAX * 8ull, PINTI_SLOT_BYTES);
     EXPECT_EQ(PINTI_SLOT_BYTES, 4ull << 20);
 }
 

@@ -178,6 +178,32 @@ s|wait_bell|stuck|-DN_SEQCST
 s|wait_bell|stuck|-DN_WAKEONE
 s|wait_bell|stuck|-DN_WAKEFIRST
 s|wait_bell|stuck|-DDEATHS=1 -DN_SWEEPBELL
+s|writable_view|pass|
+s|writable_view|pass|-DPULLER -DDEATHS=0
+s|writable_view|pass|-DFORK
+s|writable_view|pass|-DLEASE
+f|writable_view|pass|-DPULLER
+f|writable_view|pass|-DPULLER -DROUNDS=2 -DDEATHS=0
+f|writable_view|pass|-DPULLER -DTHREADS2 -DDEATHS=0
+f|writable_view|pass|-DFORK -DPULLER -DDEATHS=0
+f|writable_view|pass|-DKERNEL -DPUSHER
+f|writable_view|pass|-DLEASE -DPULLER -DDEATHS=0
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_PASS
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_PASSFIRST
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_PASSHELD
+s|writable_view|assert|-DLEASE -DN_PASSLEASE
+s|writable_view|assert|-DKERNEL -DDEATHS=0 -DN_AHEAD
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_NOTELATE
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_EVER
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_LOOK
+f|writable_view|assert|-DKERNEL -DPUSHER -DDEATHS=0 -DN_LOOK
+s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_LOOKFIRST
+s|writable_view|assert|-DPULLER -DN_DEADMASK
+s|writable_view|assert|-DN_AMBIGUOUS
+s|writable_view|assert|-DFORK -DN_TETHER
+s|writable_view|assert|-DFORK -DDEATHS=0 -DN_KEEP
+s|writable_view|assert|-DFORK -DN_TAKEOVER
+s|writable_view|assert|-DTHREADS2 -DDEATHS=0 -DN_LOCK
 TABLE
 }
 
@@ -204,7 +230,7 @@ check() {
     fi
   fi
   local verdict=bad; [ "$got" = "$want" ] && verdict=ok
-  printf '%-4s %-10s states=%-9s %3ss expected=%-7s %s%s\n' "$([ $verdict = ok ] && echo ok || echo FAIL)" "$model" "${states:-0}" $((SECONDS - start)) \
+  printf '%-4s %-13s states=%-9s %3ss expected=%-7s %s%s\n' "$([ $verdict = ok ] && echo ok || echo FAIL)" "$model" "${states:-0}" $((SECONDS - start)) \
     "$want" "$flags" "$([ $verdict = ok ] || echo "  got=$got $note")" >line
   echo $verdict >verdict
   rm -f pan pan.* ./*.trail

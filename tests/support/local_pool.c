@@ -11,6 +11,7 @@
 
 #include "host/coherence.h"
 #include "host/wait.h"
+#include "host/writable_view.h"
 #include "ipc/service/catalog.h"
 
 #define DATA_BYTES   (256ull << 20)
@@ -434,6 +435,7 @@ pint_status local_table_add_columns(pint_table *table, pint_table *from, pint_er
         pinti_table_index(from), pinti_table_generation(from), session->session_id, err);
     (void)pthread_mutex_unlock(&local->lock);
     if (status == PINT_OK) {
+        pinti_views_move(from->desc, table->desc);
         pint_table_close(from);
     }
     return status;
@@ -582,7 +584,7 @@ bool local_copy_sweep(local_pool *local, uint32_t copy, uint32_t session)
     pinti_copy_sync *sync;
     const pinti_copy_rec *rec = copy_at(local, copy, &words, &sync);
     const bool has_changed = pinti_copy_sweep(sync, (pinti_copy_chunk *)(void *)(sync + 1), words,
-                                              rec->n_chunks, session);
+                                              rec->n_chunks, rec->device, session);
     if (has_changed) {
         pinti_bell_ring_always(&local->bells[rec->table % PINTI_BELLS]);
     }
