@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/host_copy.h"
 #include "host/atomic.h"
 #include "host/error.h"
 
@@ -156,22 +157,18 @@ static void *address_of(uint64_t device_address)
     return (void *)(uintptr_t)device_address; /* device memory is host memory here */
 }
 
-/* One memcpy for pieces that follow each other on both sides: from some tens of MiB on, memcpy
- * writes past the caches and is half as fast again, and it must see that it is so many. */
 static void run_copy(const op *work)
 {
-    for (uint32_t i = 0; i < work->n_pieces;) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < work->n_pieces; i++) {
+        bytes += work->pieces[i].bytes;
+    }
+    for (uint32_t i = 0; i < work->n_pieces; i++) {
         const pinti_piece *piece = &work->pieces[i];
-        uint64_t bytes = 0;
-        do {
-            bytes += work->pieces[i++].bytes;
-        } while (i < work->n_pieces && work->pieces[i].host == (char *)piece->host + bytes &&
-                 work->pieces[i].device_address == piece->device_address + bytes);
-        if (work->to_device) {
-            memcpy(address_of(piece->device_address), piece->host, bytes);
-        } else {
-            memcpy(piece->host, address_of(piece->device_address), bytes);
-        }
+        void *device = address_of(piece->device_address);
+        pinti_host_copy(work->to_device ? device : piece->host,
+                        work->to_device ? piece->host : device, piece->bytes,
+                        bytes > PINTI_HOST_PAST_BYTES);
     }
 }
 

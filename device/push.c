@@ -2,7 +2,8 @@
 
 /*
  * Device to host: chunks that are newest on the device, taken, copied on the device's own stream,
- * waited for, and given back before anything else is waited for.
+ * waited for, and given back before anything else is waited for. Batches take turns: while one is
+ * copied the next is taken and enqueued, and the one before is given back.
  */
 
 #include <inttypes.h>
@@ -13,16 +14,26 @@
 #include "host/job.h"
 #include "ipc/copies.h"
 
-#define BATCH_BYTES  (256ull << 20) /* taken at once: others wait for no more than this */
+#define BATCHES      2u
+#define BATCH_BYTES  (128ull << 20) /* others wait for no more than all batches */
 #define BATCH_CHUNKS 4096u
 
-/* Chunks taken by one pass. */
+/* Chunks that were taken together, and the copy of them that is under way. */
 typedef struct batch {
-    uint32_t n;
-    uint32_t limit;
+    uint32_t n; /* 0: nothing is under way */
+    pinti_mark *mark;
+    uint64_t bytes;
     uint32_t chunks[BATCH_CHUNKS];
     uint64_t words[BATCH_CHUNKS];
 } batch;
+
+typedef struct push {
+    pinti_import *import;
+    void *stream;   /* NULL: not needed yet */
+    uint64_t bytes; /* that came to the host */
+    uint32_t turn;  /* the batch that is used next, which is the oldest */
+    batch batches[BATCHES];
+} push;
 
 /* What stands in the way of the first chunk that could not be taken. */
 typedef struct obstacle {
@@ -42,10 +53,10 @@ static bool is_left_alone(enum pinti_coherence seen, enum pinti_push_mode mode)
 }
 
 /* Take what is newest on the device, from *next on, until the batch is full. */
-static void take(pinti_import *import, uint32_t end, enum pinti_push_mode mode, uint32_t *next,
-                 batch *taken, obstacle *first)
+static void take(pinti_import *import, uint32_t end, uint32_t limit, enum pinti_push_mode mode,
+                 uint32_t *next, batch *taken, obstacle *first)
 {
-    for (; *next < end && taken->n < taken->limit; (*next)++) {
+    for (; *next < end && taken->n < limit; (*next)++) {
         pinti_taken one;
         const enum pinti_coherence seen =
             pinti_device_take(&import->desc, *next, PINTI_TAKE_TO_PUSH, &one);
@@ -58,29 +69,69 @@ static void take(pinti_import *import, uint32_t end, enum pinti_push_mode mode, 
     }
 }
 
-/* Copy a batch and give it back. */
-static pint_status move(pinti_import *import, const batch *taken, uint64_t *bytes, pint_error *err)
+/* ---- copying --------------------------------------------------------------------------------- */
+
+/* The copies of a batch have been made, or, after an error, will not be made any more. */
+static void give_back(push *p, batch *taken, bool is_copied)
 {
-    pinti_backend *backend = import->device->backend;
-    void *stream = NULL;
-    uint64_t moved = 0;
-    pint_status status = pinti_device_copy_stream(import->device, false, &stream, err);
-    if (status == PINT_OK) {
-        status = pinti_transfer(import, false, taken->chunks, taken->n, stream, &moved, err);
-        /* also after a failure: nothing that was enqueued may run on when the chunks are given back
-         */
-        const pint_status waited =
-            backend->ops->stream_wait(backend, stream, status == PINT_OK ? err : NULL);
-        status = status == PINT_OK ? waited : status;
-    }
     for (uint32_t i = 0; i < taken->n; i++) {
-        if (status == PINT_OK) {
-            (void)pinti_push_commit(&import->desc, taken->chunks[i], taken->words[i]);
+        if (is_copied) {
+            (void)pinti_push_commit(&p->import->desc, taken->chunks[i], taken->words[i]);
         } else {
-            (void)pinti_push_cancel(&import->desc, taken->chunks[i], taken->words[i]);
+            (void)pinti_push_cancel(&p->import->desc, taken->chunks[i], taken->words[i]);
         }
     }
-    *bytes += status == PINT_OK ? moved : 0;
+    taken->n = 0;
+}
+
+/* Enqueue the copies of a batch. An error: it has been given back. */
+static pint_status copy_begin(push *p, batch *taken, pint_error *err)
+{
+    pint_device *device = p->import->device;
+    const pinti_backend_ops *ops = device->backend->ops;
+    pint_status status = pinti_device_copy_stream(device, false, &p->stream, err);
+    if (status == PINT_OK) {
+        status = pinti_transfer(p->import, false, taken->chunks, taken->n, p->stream, &taken->bytes,
+                                err);
+        if (status == PINT_OK) {
+            status = ops->mark(device->backend, p->stream, &taken->mark, err);
+        }
+        if (status != PINT_OK) { /* nothing that was enqueued may run on */
+            (void)ops->stream_wait(device->backend, p->stream, NULL);
+        }
+    }
+    if (status != PINT_OK) {
+        give_back(p, taken, false);
+    }
+    return status;
+}
+
+/* Wait until a batch has been copied, if it is under way, and give it back. */
+static pint_status copy_end(push *p, batch *taken, pint_error *err)
+{
+    pinti_backend *backend = p->import->device->backend;
+    if (taken->n == 0) {
+        return PINT_OK;
+    }
+    const pint_status status = backend->ops->mark_wait(backend, taken->mark, err);
+    if (status != PINT_OK) {
+        (void)backend->ops->stream_wait(backend, p->stream, NULL);
+    }
+    backend->ops->mark_free(backend, taken->mark);
+    p->bytes += status == PINT_OK ? taken->bytes : 0;
+    give_back(p, taken, status == PINT_OK);
+    return status;
+}
+
+/* All batches, oldest first; each is committed or not by itself. The first error counts. */
+static pint_status copy_end_all(push *p, pint_error *err)
+{
+    pint_status status = PINT_OK;
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        batch *oldest = &p->batches[(p->turn + i) % BATCHES];
+        const pint_status one = copy_end(p, oldest, status == PINT_OK ? err : NULL);
+        status = status == PINT_OK ? one : status;
+    }
     return status;
 }
 
@@ -186,29 +237,52 @@ static uint32_t batch_limit(const pinti_import *import)
     return n == 0 ? 1 : n > BATCH_CHUNKS ? BATCH_CHUNKS : (uint32_t)n;
 }
 
+/* Take and copy from *next on, until the rows end or a chunk is in the way. Nothing is held and
+ * nothing under way when it returns. */
+static pint_status copy_what_is_free(push *p, uint32_t *next, uint32_t end,
+                                     enum pinti_push_mode mode, obstacle *at, pint_error *err)
+{
+    const uint32_t limit = batch_limit(p->import);
+    pint_status status = PINT_OK;
+    while (status == PINT_OK && *next < end && !at->is_there) {
+        batch *mine = &p->batches[p->turn];
+        status = copy_end(p, mine, err);
+        if (status == PINT_OK) {
+            take(p->import, end, limit, mode, next, mine, at);
+            p->turn = (p->turn + 1) % BATCHES;
+            status = mine->n > 0 ? copy_begin(p, mine, err) : PINT_OK;
+        }
+    }
+    const pint_status ended = copy_end_all(p, status == PINT_OK ? err : NULL);
+    return status == PINT_OK ? ended : status;
+}
+
 pint_status pinti_push(pinti_import *import, uint32_t first, uint32_t n, enum pinti_push_mode mode,
                        const pinti_limit *limit, uint64_t *out_bytes, pint_error *err)
 {
     const uint32_t end = first + n;
-    batch *taken = malloc(sizeof(*taken));
-    if (taken == NULL) {
+    push *p = malloc(sizeof(*p));
+    if (p == NULL) {
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "to host: no memory");
+    }
+    p->import = import;
+    p->stream = NULL;
+    p->bytes = 0;
+    p->turn = 0;
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        p->batches[i].n = 0;
     }
     pint_status status = PINT_OK;
     for (uint32_t next = first; status == PINT_OK && next < end;) {
         obstacle at = {0};
-        taken->n = 0;
-        taken->limit = batch_limit(import);
-        take(import, end, mode, &next, taken, &at);
-        if (taken->n > 0) {
-            status = move(import, taken, out_bytes, err);
-        }
+        status = copy_what_is_free(p, &next, end, mode, &at, err);
         if (status == PINT_OK && at.is_there) {
             next = at.chunk; /* those behind it that were taken are there by now */
             status = clear(import, &at, limit, err);
         }
     }
-    free(taken);
+    *out_bytes += p->bytes;
+    free(p);
     return status;
 }
 

@@ -138,3 +138,130 @@ TEST(Transfer, AFailureGivesEverythingBack)
     EXPECT_EQ(pint_copy_places(w.copy, 0), 1);
     world_tear_down(&w);
 }
+
+/* ---- batches towards the host ---------------------------------------------------------------- */
+
+/* As push.c: chunks that are taken together, and batches under way at once. */
+#define BATCH_CHUNKS 4096u
+#define TWO_BATCHES  (2 * BATCH_CHUNKS)
+#define MANY_CHUNKS  (TWO_BATCHES + 100u)
+#define MANY_ROWS    ((uint64_t)MANY_CHUNKS * WORLD_CHUNK_ROWS)
+
+typedef struct pusher {
+    pthread_t thread;
+    world *w;
+    pint_status status;
+    uint64_t bytes;
+    pint_error err;
+} pusher;
+
+static void *push(void *argument)
+{
+    pusher *p = argument;
+    p->status = pint_copy_to_host(p->w->copy, 0, PINT_ALL_ROWS, 60000, &p->bytes, &p->err);
+    return NULL;
+}
+
+static bool is_held(const world *w, uint64_t chunk)
+{
+    return pinti_chunk_is_held(
+        pinti_chunk_state(pinti_load64_seq(&w->copy->import->desc.column->words[chunk])));
+}
+
+/* All chunks are newest on the device: one more in each row. The stream of copies to the host
+ * stands at a gate. */
+static void set_up_many(world *w, gate *g, void **out_copies)
+{
+    ASSERT_NO_FATAL(world_set_up(w, MANY_ROWS));
+    ASSERT_OK(pint_device_begin(w->copy, 0, PINT_ALL_ROWS, PINT_READ | PINT_WRITE, w->stream, 10000,
+                                &live_err),
+              &live_err);
+    world_device_add(w, 0, MANY_ROWS, 1);
+    ASSERT_OK(
+        pint_device_end(w->copy, 0, PINT_ALL_ROWS, PINT_READ | PINT_WRITE, w->stream, &live_err),
+        &live_err);
+    for (uint64_t chunk = 0; chunk < MANY_CHUNKS; chunk++) {
+        ASSERT_TRUE(world_places(w, chunk, 2));
+    }
+    ASSERT_OK(pinti_device_copy_stream(w->device, false, out_copies, &live_err), &live_err);
+    gate_put(g, w, *out_copies);
+}
+
+static bool has_come(const world *w, uint64_t chunk)
+{
+    const uint64_t row = chunk * WORLD_CHUNK_ROWS;
+    return pint_copy_places(w->copy, chunk) == 3 && world_host(w)[row] == (double)row + 1 &&
+           memcmp(world_host(w) + row, world_device(w) + row, CHUNK_BYTES) == 0;
+}
+
+TEST(Transfer, TwoBatchesAreUnderWayAndNoneIsCommittedBeforeItsCopy)
+{
+    world w;
+    gate g;
+    void *copies = NULL;
+    pusher p = {.w = &w};
+    ASSERT_NO_FATAL(set_up_many(&w, &g, &copies));
+    ASSERT_EQ(pthread_create(&p.thread, NULL, push, &p), 0);
+    EXPECT_TRUE(ct_eventually(is_held(&w, TWO_BATCHES - 1), 10000));
+    EXPECT_TRUE(is_held(&w, 0));
+    EXPECT_EQ(pint_copy_places(w.copy, 0), 2);
+    EXPECT_FALSE(is_held(&w, TWO_BATCHES)); /* others may have it meanwhile */
+    gate_open(&g);
+    (void)pthread_join(p.thread, NULL);
+    EXPECT_OK(p.status, &p.err);
+    EXPECT_EQ(p.bytes, MANY_ROWS * sizeof(double));
+    for (uint64_t chunk = 0; chunk < MANY_CHUNKS; chunk++) {
+        ASSERT_TRUE(has_come(&w, chunk));
+    }
+    world_tear_down(&w);
+}
+
+TEST(Transfer, WhatIsInTheWayStopsNothingThatIsUnderWay)
+{
+    world w;
+    gate g;
+    void *copies = NULL;
+    pint_lease lease;
+    const uint64_t in_the_way = BATCH_CHUNKS + 7;
+    ASSERT_NO_FATAL(set_up_many(&w, &g, &copies));
+    gate_open(&g);
+    ASSERT_OK(pint_lease_claim(&w.x, 1, in_the_way, PINT_OUT, 0, &lease, &live_err), &live_err);
+    EXPECT_STATUS(PINT_E_BUSY, pint_copy_to_host(w.copy, 0, PINT_ALL_ROWS, 0, NULL, &live_err),
+                  &live_err);
+    for (uint64_t chunk = 0; chunk < in_the_way; chunk++) {
+        ASSERT_TRUE(has_come(&w, chunk));
+    }
+    EXPECT_TRUE(has_come(&w, in_the_way + 1)); /* of the same batch */
+    ASSERT_OK(pint_lease_abandon(&lease, &live_err), &live_err);
+    EXPECT_OK(pint_copy_to_host(w.copy, 0, PINT_ALL_ROWS, 10000, NULL, &live_err), &live_err);
+    EXPECT_TRUE(has_come(&w, in_the_way));
+    EXPECT_TRUE(has_come(&w, MANY_CHUNKS - 1));
+    world_tear_down(&w);
+}
+
+/* The stream fails behind the first batch. */
+TEST(Transfer, AFailedStreamKeepsWhatCameBefore)
+{
+    world w;
+    gate g;
+    void *copies = NULL;
+    pusher p = {.w = &w};
+    ASSERT_NO_FATAL(set_up_many(&w, &g, &copies));
+    ASSERT_EQ(pthread_create(&p.thread, NULL, push, &p), 0);
+    EXPECT_TRUE(ct_eventually(is_held(&w, TWO_BATCHES - 1), 10000)); /* the first is enqueued */
+    EXPECT_OK(pinti_host_fail_stream(w.device->backend, copies, &live_err), &live_err);
+    gate_open(&g);
+    (void)pthread_join(p.thread, NULL);
+    EXPECT_STATUS(PINT_E_DEVICE, p.status, &p.err);
+    for (uint64_t chunk = 0; chunk < MANY_CHUNKS; chunk++) {
+        ASSERT_FALSE(is_held(&w, chunk));
+        if (chunk < BATCH_CHUNKS) {
+            ASSERT_TRUE(has_come(&w, chunk));
+        } else if (chunk >= TWO_BATCHES) {
+            ASSERT_EQ(pint_copy_places(w.copy, chunk), 2); /* as before */
+        } else { /* enqueued before the failure or after it */
+            ASSERT_TRUE(pint_copy_places(w.copy, chunk) == 2 || has_come(&w, chunk));
+        }
+    }
+    world_tear_down(&w);
+}
