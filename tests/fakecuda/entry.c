@@ -7,6 +7,7 @@
  */
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ typedef struct failure {
     enum fake_call call;
     uint64_t nth;
     bool and_later;
+    bool is_death;
     pinti_cu_result result;
 } failure;
 
@@ -86,7 +88,7 @@ static enum fake_call call_named(const char *name, size_t bytes)
     return FAKE_N_CALLS;
 }
 
-/* NAME:N[+][:CODE],... */
+/* NAME:N[+][:CODE|:kill],... */
 static void read_failures(void)
 {
     n_failures = 0;
@@ -104,7 +106,10 @@ static void read_failures(void)
             f.and_later = true;
             end++;
         }
-        if (*end == ':') {
+        if (strncmp(end, ":kill", 5) == 0) {
+            f.is_death = true;
+            end += 5;
+        } else if (*end == ':') {
             f.result = (pinti_cu_result)strtoul(end + 1, &end, 10);
         }
         if (f.nth == 0 || (*end != '\0' && *end != ',')) {
@@ -186,6 +191,9 @@ static pinti_cu_result injected(enum fake_call call)
     for (size_t i = 0; i < n_failures; i++) {
         const failure *f = &failures[i];
         if (f->call == call && (f->nth == nth || (f->and_later && nth > f->nth))) {
+            if (f->is_death) {
+                (void)kill(getpid(), SIGKILL);
+            }
             return f->result;
         }
     }
