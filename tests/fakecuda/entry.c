@@ -363,16 +363,30 @@ static pinti_cu_result words_of(pinti_cu_result result, const char **out_name,
 }
 
 /* Without the lock: they work after fork() too. */
+/* Counted, and refused when the test wants it. In a forked child the lock is not touched. */
+static pinti_cu_result enter_words(enum fake_call call)
+{
+    const int64_t pid = atomic_load_explicit(&init_pid, memory_order_relaxed);
+    const bool is_forked = pid != 0 && pid != getpid();
+    const pinti_cu_result refused = is_forked ? PINTI_CU_SUCCESS : fake_enter(call);
+    if (!is_forked && refused == PINTI_CU_SUCCESS) {
+        fake_leave(NULL);
+    }
+    return refused;
+}
+
 pinti_cu_result fake_get_error_name(pinti_cu_result result, const char **out_name)
 {
     const char *text = NULL;
-    return words_of(result, out_name, &text);
+    const pinti_cu_result refused = enter_words(FAKE_CALL_get_error_name);
+    return refused == PINTI_CU_SUCCESS ? words_of(result, out_name, &text) : refused;
 }
 
 pinti_cu_result fake_get_error_string(pinti_cu_result result, const char **out_text)
 {
     const char *name = NULL;
-    return words_of(result, &name, out_text);
+    const pinti_cu_result refused = enter_words(FAKE_CALL_get_error_string);
+    return refused == PINTI_CU_SUCCESS ? words_of(result, &name, out_text) : refused;
 }
 
 /* --- Extensions for tests --------------------------------------------------------------------- */
