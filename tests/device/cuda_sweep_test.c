@@ -52,8 +52,7 @@ static bool is_one_of(const char *name, const char *const *list)
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-/* Loading has tests of its own: an entry point that is not found is a driver that is too old. Of
- * the names of errors the fake's own failures need two: see CudaError. */
+/* Loading has tests of its own, and names are asked for only after another failure: BadDevice. */
 static bool is_swept(const char *name)
 {
     return !is_one_of(name, LIST("cuGetProcAddress", "cuGetErrorName"));
