@@ -151,18 +151,31 @@ int pinti_cuda_attribute(const pinti_cuda_device *device, pinti_cu_device_attrib
                : 0;
 }
 
-/* 0 where there is no memory of this kind: that is a fact, not an error. */
-static size_t read_granule(const pinti_cuda_device *device)
+/* 0 where there is no memory of this kind, or the driver does not know of it: that is a fact. Any
+ * other failure is an error: it would be taken for the fact as long as the process lives. */
+static pint_status read_granule(pinti_cuda_device *device, pint_error *err)
 {
-    size_t granule = 0;
+    static const pinti_cu_device_attribute needed[] = {PINTI_CU_DEV_VIRTUAL_MEMORY_MANAGEMENT,
+                                                       PINTI_CU_DEV_HANDLE_TYPE_POSIX_FD};
     const pinti_cu_mem_prop prop = pinti_cuda_exportable(device);
-    if (pinti_cuda_attribute(device, PINTI_CU_DEV_VIRTUAL_MEMORY_MANAGEMENT) == 0 ||
-        pinti_cuda_attribute(device, PINTI_CU_DEV_HANDLE_TYPE_POSIX_FD) == 0 ||
-        pinti_cuda.mem_get_granularity(&granule, &prop, PINTI_CU_GRANULARITY_MINIMUM) !=
-            PINTI_CU_SUCCESS) {
-        return 0;
+    const char *call = "cuDeviceGetAttribute";
+    pinti_cu_result result = PINTI_CU_SUCCESS;
+    int has = 1;
+    for (size_t i = 0; i < 2 && result == PINTI_CU_SUCCESS && has != 0; i++) {
+        result = pinti_cuda.device_get_attribute(&has, needed[i], device->ordinal);
     }
-    return granule;
+    if (result == PINTI_CU_SUCCESS && has != 0) {
+        call = "cuMemGetAllocationGranularity";
+        result =
+            pinti_cuda.mem_get_granularity(&device->granule, &prop, PINTI_CU_GRANULARITY_MINIMUM);
+    }
+    if (result == PINTI_CU_SUCCESS) {
+        return PINT_OK;
+    }
+    device->granule = 0;
+    return result == PINTI_CU_NOT_SUPPORTED || result == PINTI_CU_INVALID_VALUE
+               ? PINT_OK
+               : pinti_cuda_fail(err, result, call, "GPU %d (%s)", device->ordinal, device->name);
 }
 
 pint_status pinti_cuda_device_find(const char *which, pinti_cuda_device *out, pint_error *err)
@@ -171,10 +184,7 @@ pint_status pinti_cuda_device_find(const char *which, pinti_cuda_device *out, pi
     if (status == PINT_OK) {
         status = find(which, out, err);
     }
-    if (status == PINT_OK) {
-        out->granule = read_granule(out);
-    }
-    return status;
+    return status == PINT_OK ? read_granule(out, err) : status;
 }
 
 /* --- Context ---------------------------------------------------------------------------------- */

@@ -130,14 +130,16 @@ static const char *resolve(get_proc_address find, pinti_cu_result *out_result)
     return missing;
 }
 
-/* The version by the one call that works before cuInit() and in every driver; 0 if even that fails.
- */
-static int version_of_library(void *library)
+/* The version by the one call that works before cuInit() and in every driver; 0 if even that fails,
+ * and then why. A stub of a toolkit before 12.0 shows itself here. */
+static int version_of_library(void *library, pinti_cu_result *out_why)
 {
     pinti_cu_result (*get_version)(int *);
     set_address(&get_version, dlsym(library, "cuDriverGetVersion"));
     int version = 0;
-    if (get_version == NULL || get_version(&version) != PINTI_CU_SUCCESS) {
+    const pinti_cu_result result = get_version == NULL ? PINTI_CU_SUCCESS : get_version(&version);
+    if (result != PINTI_CU_SUCCESS) {
+        *out_why = result;
         return 0;
     }
     return version;
@@ -147,13 +149,19 @@ static int version_of_library(void *library)
 static void settle_unusable(const char *path, void *library, pinti_cu_result result,
                             const char *missing)
 {
-    if (result == PINTI_CU_STUB_LIBRARY) {
+    pinti_cu_result why = result;
+    const int version = library != NULL ? version_of_library(library, &why) : 0;
+    if (why == PINTI_CU_STUB_LIBRARY) {
         settle(PINTI_CUDA_STUB,
                "no CUDA driver: '%.100s' is the toolkit's stub (CUDA_ERROR_STUB_LIBRARY, %d)", path,
                PINTI_CU_STUB_LIBRARY);
         return;
     }
-    const int version = version_of_library(library);
+    if (version >= 12000 && result != PINTI_CU_SUCCESS && result != PINTI_CU_NOT_FOUND) {
+        settle(PINTI_CUDA_FAILED, "CUDA driver: cuGetProcAddress of %s: %s (%d)", missing,
+               pinti_cuda_result_name(result), (int)result);
+        return;
+    }
     if (version == 0 && dlsym(library, "cuInit") == NULL) {
         settle(PINTI_CUDA_NO_DRIVER, "no CUDA driver: '%.100s' is another library", path);
         return;

@@ -94,7 +94,7 @@ static bool finish_passed(void)
     while (*link != NULL) {
         pinti_task *task = *link;
         (void)pthread_mutex_unlock(&watch.lock);
-        const pint_status status = task->backend->ops->mark_passed(task->backend, task->mark, NULL);
+        pint_status status = task->backend->ops->mark_passed(task->backend, task->mark, NULL);
         (void)pthread_mutex_lock(&watch.lock);
         if (status == PINT_E_TIMEOUT) {
             link = &task->next_stream;
@@ -103,6 +103,10 @@ static bool finish_passed(void)
         take_out(link);
         watch.finishing = task->owner;
         (void)pthread_mutex_unlock(&watch.lock);
+        if (status != PINT_OK) {
+            /* the work failed, or the question alone: then it may run on, and nothing is lost */
+            status = task->backend->ops->mark_wait(task->backend, task->mark, NULL);
+        }
         task->finish(task, status);
         (void)pthread_mutex_lock(&watch.lock);
         watch.finishing = NULL;

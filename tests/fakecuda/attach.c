@@ -40,6 +40,19 @@ static void find(void *library, const char *name, void *out_function)
     memcpy(out_function, &address, sizeof(address));
 }
 
+bool fake_find(void)
+{
+    void *library = dlopen(FAKECUDA_PATH, RTLD_NOW | RTLD_NOLOAD);
+    if (library == NULL) {
+        return false;
+    }
+    find(library, "fakecuda_reset", &fake.reset);
+    find(library, "fakecuda_calls", &fake.calls);
+    find(library, "fakecuda_bytes_to_device", &fake.bytes_to_device);
+    find(library, "fakecuda_bytes_to_host", &fake.bytes_to_host);
+    return true;
+}
+
 static void attach(void)
 {
     (void)setenv("PINTABLE_LIBCUDA", FAKECUDA_PATH, 1);
@@ -47,14 +60,9 @@ static void attach(void)
     if (pinti_cuda_load(&err) != PINT_OK) {
         fail("load", err.message);
     }
-    void *library = dlopen(FAKECUDA_PATH, RTLD_NOW | RTLD_NOLOAD);
-    if (library == NULL) {
+    if (!fake_find()) {
         fail("another driver is loaded", dlerror());
     }
-    find(library, "fakecuda_reset", &fake.reset);
-    find(library, "fakecuda_calls", &fake.calls);
-    find(library, "fakecuda_bytes_to_device", &fake.bytes_to_device);
-    find(library, "fakecuda_bytes_to_host", &fake.bytes_to_host);
 }
 
 void fake_begin(const char *const *settings)

@@ -27,6 +27,10 @@ typedef struct fake_api {
 
 extern fake_api fake;
 
+/* Find the extensions of the fake that this process has loaded by the environment it was started
+ * with: nothing is reset. False: no driver, or another one, is loaded. */
+bool fake_find(void);
+
 /* Set the environment to these settings alone (may be NULL), load, reset, cuInit(). Ends the
  * process when that fails: a test cannot go on. */
 void fake_begin(const char *const *settings);

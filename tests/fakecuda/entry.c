@@ -35,6 +35,7 @@ typedef struct failure {
     enum fake_call call;
     uint64_t nth;
     bool and_later;
+    bool is_death;
     pinti_cu_result result;
 } failure;
 
@@ -95,7 +96,7 @@ static enum fake_call call_named(const char *name, size_t bytes)
     return FAKE_N_CALLS;
 }
 
-/* NAME:N[+][:CODE],... */
+/* NAME:N[+][:CODE|:kill],... */
 static void read_failures(void)
 {
     n_failures = 0;
@@ -113,7 +114,10 @@ static void read_failures(void)
             f.and_later = true;
             end++;
         }
-        if (*end == ':') {
+        if (strncmp(end, ":kill", 5) == 0) {
+            f.is_death = true;
+            end += 5;
+        } else if (*end == ':') {
             f.result = (pinti_cu_result)strtoul(end + 1, &end, 10);
         }
         if (f.nth == 0 || (*end != '\0' && *end != ',')) {
@@ -222,6 +226,9 @@ static pinti_cu_result injected(enum fake_call call)
     for (size_t i = 0; i < n_failures; i++) {
         const failure *f = &failures[i];
         if (f->call == call && (f->nth == nth || (f->and_later && nth > f->nth))) {
+            if (f->is_death) {
+                (void)kill(getpid(), SIGKILL);
+            }
             return f->result;
         }
     }
@@ -467,16 +474,30 @@ static pinti_cu_result words_of(pinti_cu_result result, const char **out_name,
 }
 
 /* Without the lock: they work after fork() too. */
+/* Counted, and refused when the test wants it. In a forked child the lock is not touched. */
+static pinti_cu_result enter_words(enum fake_call call)
+{
+    const int64_t pid = atomic_load_explicit(&init_pid, memory_order_relaxed);
+    const bool is_forked = pid != 0 && pid != getpid();
+    const pinti_cu_result refused = is_forked ? PINTI_CU_SUCCESS : fake_enter(call);
+    if (!is_forked && refused == PINTI_CU_SUCCESS) {
+        fake_leave(NULL);
+    }
+    return refused;
+}
+
 pinti_cu_result fake_get_error_name(pinti_cu_result result, const char **out_name)
 {
     const char *text = NULL;
-    return words_of(result, out_name, &text);
+    const pinti_cu_result refused = enter_words(FAKE_CALL_get_error_name);
+    return refused == PINTI_CU_SUCCESS ? words_of(result, out_name, &text) : refused;
 }
 
 pinti_cu_result fake_get_error_string(pinti_cu_result result, const char **out_text)
 {
     const char *name = NULL;
-    return words_of(result, &name, out_text);
+    const pinti_cu_result refused = enter_words(FAKE_CALL_get_error_string);
+    return refused == PINTI_CU_SUCCESS ? words_of(result, &name, out_text) : refused;
 }
 
 /* --- Extensions for tests --------------------------------------------------------------------- */

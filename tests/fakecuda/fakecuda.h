@@ -12,15 +12,18 @@
  *   FAKECUDA_DEVICES=N       devices of the machine (1); CUDA_VISIBLE_DEVICES picks from them
  *   FAKECUDA_MEMORY_MIB=N    memory of each (1024); what this process refers to counts against it
  *   FAKECUDA_DRIVER=stub     every call gives 34
- *   FAKECUDA_VERSION=N       the CUDA version of the driver (13000)
+ *   FAKECUDA_VERSION=N       the CUDA version of the driver (13000); it has no entry point of a
+ *                            later one
  *   FAKECUDA_HIDE=NAME,...   entry points that cuGetProcAddress does not find
- *   FAKECUDA_ASYNC=MODE      when work of streams runs; sync: when a synchronise or query needs it,
- *                            and only that; random: at any call, across streams in any order;
- *                            thread: on a thread of the driver
+ *   FAKECUDA_ASYNC=MODE      when work of streams runs:
+ *                            sync    not before a synchronise or query needs it, and then only what
+ *                                    is needed
+ *                            random  at any call, in a random order across streams
+ *                            thread  on a thread of the driver
  *   FAKECUDA_SEED=N          of the mode random, and of the order inside a batch
  *   FAKECUDA_FAIL=RULE,...   NAME:N[+][:CODE]: the N-th call of NAME (+: and all later) gives CODE
- *                            (999); NAME "work": the N-th operation of any stream fails, and breaks
- *                            its context
+ *                            (999); CODE "kill": the process is killed there. NAME "work": the N-th
+ *                            operation of any stream fails, and breaks its context
  *   FAKECUDA_STOP=NAME:N:FILE   the first process whose N-th call of NAME it is, stops there
  *                            (SIGSTOP), having made FILE
  *   FAKECUDA_HOST_ALIAS=1    the device pointer of registered memory is not the host pointer

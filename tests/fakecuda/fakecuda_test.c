@@ -504,18 +504,32 @@ TEST(FakeFail, RefusesTheCallThatTheTestNames)
     fake_end();
 }
 
-/* Every entry point can be failed: each is counted under its name. */
-TEST(FakeFail, CanRefuseEveryEntryPoint)
+/* Every entry point: refused before it looks at its arguments, counted under its name. */
+TEST(FakeFail, RefusesEveryEntryPoint)
 {
-    fake_begin(NULL);
-#define IS_COUNTED(member_, name_, symbol_, version_, params_) (void)fake.calls(#name_);
-    PINTI_CU_REQUIRED(IS_COUNTED)
-    PINTI_CU_OPTIONAL(IS_COUNTED)
-#undef IS_COUNTED
-    int version = 0;
-    fake_begin(ENV("FAKECUDA_FAIL=cuDriverGetVersion:1:3"));
-    EXPECT_EQ(pinti_cuda.driver_get_version(&version), 3);
-    fake_end();
+    static const struct {
+        const char *name;
+        size_t off;
+    } entries[] = {
+#define ENTRY(member_, name_, symbol_, version_, params_)                                          \
+    {#name_, offsetof(pinti_cuda_api, member_)},
+        PINTI_CU_REQUIRED(ENTRY) PINTI_CU_OPTIONAL(ENTRY)
+#undef ENTRY
+    };
+    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        pinti_cu_result (*call)(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t) = NULL;
+        char setting[64];
+        (void)fake_begin_context(NULL);
+        memcpy(&call, (const char *)&pinti_cuda + entries[i].off, sizeof(call));
+        const uint64_t n = fake.calls(entries[i].name) + 1;
+        (void)snprintf(setting, sizeof(setting), "FAKECUDA_FAIL=%s:%u:46", entries[i].name,
+                       (unsigned)n);
+        (void)fake_begin_context(ENV(setting));
+        if (call(0, 0, 0, 0, 0) != 46 || fake.calls(entries[i].name) != n) {
+            FAIL("%s", entries[i].name);
+        }
+        fake_end();
+    }
 }
 
 TEST(FakeLog, HasALinePerCall)

@@ -2,6 +2,9 @@
 
 /* The little of a driver of CUDA 11.4 that a loader meets: no cuGetProcAddress_v2. */
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "device/cuda_abi.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -17,6 +20,10 @@ pinti_cu_result old_init(unsigned int flags)
 
 pinti_cu_result old_driver_get_version(int *out_version)
 {
+    const char *driver = getenv("FAKECUDA_DRIVER");
+    if (driver != NULL && strcmp(driver, "stub") == 0) {
+        return PINTI_CU_STUB_LIBRARY;
+    }
     *out_version = 11040;
     return PINTI_CU_SUCCESS;
 }
