@@ -50,22 +50,29 @@ class Stream:
             device.stream_destroy(self.ptr)
 
 
-def stream_number(stream: Any) -> int:
-    """The number of a stream: an int, torch's or CuPy's object, or one with __cuda_stream__."""
-    if isinstance(stream, Stream):
-        return stream.ptr
-    for name in ("cuda_stream", "ptr"):
-        found = getattr(stream, name, None)
-        if found is not None:
-            return operator.index(found)
+def _number_in(stream: Any) -> Any:
+    """What an object says its number is: the protocol first, then torch's and CuPy's attributes."""
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
-        return operator.index((protocol() if callable(protocol) else protocol)[1])
+        version, found = protocol() if callable(protocol) else protocol
+        if version != 0:
+            raise Invalid(f"version {version!r} of __cuda_stream__ is not known here")
+        return found
+    for name in ("cuda_stream", "ptr", "native_handle"):
+        found = getattr(stream, name, None)
+        if found is not None:
+            return found
+    return stream
+
+
+def stream_number(stream: Any) -> int:
+    """The number of a stream: an int, torch's or CuPy's object, or one with __cuda_stream__."""
     try:
-        number = operator.index(stream)
-    except TypeError:
+        number = operator.index(_number_in(stream))
+    except (TypeError, RuntimeError):  # RuntimeError: native_handle of a torch.Stream of CPUs
         raise TypeMismatch(
-            f"a stream is a number or has cuda_stream, ptr or __cuda_stream__, not {stream!r}"
+            "a stream is a number or has __cuda_stream__, cuda_stream, ptr or native_handle, not "
+            f"{stream!r}"
         ) from None
     if number < 0:
         raise Invalid(f"stream {number}: numbers of streams are not negative")
