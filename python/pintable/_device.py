@@ -88,9 +88,11 @@ class DeviceHandle:
 class _Opened:
     """A device and the copies on it that are open for one table."""
 
-    def __init__(self, pool: Any, name: str) -> None:
+    def __init__(self, table: Any, name: str) -> None:
+        """table: native."""
         self.pid = os.getpid()
         self.name = name
+        self.table_key = _table_key(table)
         self.copies: dict[tuple[str, bool], Any] = {}  # (column, writable)
         self.moved: dict[str, tuple[int, int]] = {}  # by handles that are closed
         # The last row given back to write, of each stream: who may read it finds all that were
@@ -98,7 +100,7 @@ class _Opened:
         self.written: dict[int, tuple[Any, int]] = {}
         self._stream: Stream | None = None
         self._ordinal: int | None = None
-        self.native = _native.Device(pool, name)
+        self.native = _native.Device(table.pool, name)
         _all_opened.add(self)
 
     def stream(self) -> Stream | int:
@@ -125,6 +127,14 @@ class _Opened:
             made.close()
         return kept
 
+    def existing(self, name: str) -> Any:
+        """The native copy of a column if it is open here, or None."""
+        for write in (True, False):
+            found = self.copies.get((name, write))
+            if found is not None and not found.closed:
+                return found
+        return None
+
     def forget(self, name: str) -> None:
         """Close the handles of a column; open brackets and arrays keep theirs."""
         for write in (False, True):
@@ -149,15 +159,18 @@ class _Opened:
         if hasattr(self, "native") and self.pid == os.getpid() and not sys.is_finalizing():
             self.close()
 
-    def settle(self, only: Any = None) -> None:
+    def settle(self, only: Any = None) -> bool:
         """Wait until what was written (to one copy) is published: the library's thread that does it
-        ends with the process, and a closed handle cannot wait."""
+        ends with the process, and a closed handle cannot wait. False: nothing was written."""
+        found = False
         for stream, (copy, last_row) in list(self.written.items()):
             if only is None or copy is only:
+                found = True
                 self.written.pop(stream, None)
                 with contextlib.suppress(Error, ValueError):
                     where = stream_number(self.stream())  # that one may be gone
                     copy.begin(last_row, 1, _native.READ, where, _SETTLE_S).end()
+        return found
 
     def ordinal(self) -> int:
         """The number by which this process knows the GPU."""
@@ -170,10 +183,33 @@ class _Opened:
 _all_opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
 
+def _of_this_process() -> list[_Opened]:
+    while True:
+        try:
+            return [opened for opened in _all_opened if opened.pid == os.getpid()]
+        except RuntimeError:  # another thread has opened one meanwhile
+            continue
+
+
+def _table_key(table: Any) -> tuple[bytes, int]:
+    return table.pool.id, table.id
+
+
+def opened_for(table: Any) -> list[_Opened]:
+    """The devices that this process has open for a native table."""
+    key = _table_key(table)
+    return [opened for opened in _of_this_process() if opened.table_key == key]
+
+
+def copies_of(column: Any) -> list[tuple[_Opened, Any]]:
+    """The native copies of a native column that this process has open, and on which device."""
+    found = [(opened, opened.existing(column.name)) for opened in opened_for(column.table)]
+    return [(opened, copy) for opened, copy in found if copy is not None]
+
+
 def _at_exit() -> None:
-    for opened in list(_all_opened):
-        if opened.pid == os.getpid():
-            opened.settle()
+    for opened in _of_this_process():
+        opened.settle()
 
 
 # Runs before the extension's own, which was registered first: from then on nothing is closed.
@@ -220,10 +256,9 @@ def device_of(table: Table, device: str | bytes) -> Device:
     name = device_name(device)
     opened = table._devices.get(name)
     if opened is None or opened.pid != os.getpid() or opened.native.closed:
-        pool = table._native.pool if not table.closed else None
-        if pool is None:
+        if table.closed:
             raise ValueError("the table is closed")
-        opened = _Opened(pool, name)
+        opened = _Opened(table._native, name)
         kept = table._devices.setdefault(name, opened)
         if kept is not opened and (kept.pid != opened.pid or kept.native.closed):
             table._devices[name] = opened
@@ -337,9 +372,8 @@ class DeviceColumn:
 
     def _any(self) -> Any:
         """A handle that is open already, if there is one, or else one to read."""
-        copies = self._device._opened.copies
-        found = copies.get((self._name, True)) or copies.get((self._name, False))
-        return found if found is not None and not found.closed else self._copy()
+        found = self._device._opened.existing(self._name)
+        return self._copy() if found is None else found
 
     # ---- facts
 
