@@ -4,6 +4,7 @@
 #include "tests/device/device_world.h"
 
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -32,6 +33,13 @@ TEST(Device, IsFoundByName)
     EXPECT_EQ(memcmp(info.uuid, pinti_host_uuid, 16), 0);
     EXPECT_TRUE(info.can_vmm && info.can_map_host && !info.can_ipc);
     EXPECT_GT(info.memory_bytes, 0);
+    EXPECT_EQ(info.ordinal, -1);
+    pint_device_info old = PINT_DEVICE_INFO_INIT; /* of a caller who does not know the ordinal */
+    old.struct_bytes = offsetof(pint_device_info, ordinal);
+    old.ordinal = 77;
+    ASSERT_OK(pint_device_get_info(device, &old, &live_err), &live_err);
+    EXPECT_EQ(old.memory_bytes, info.memory_bytes);
+    EXPECT_EQ(old.ordinal, 77);
     info.struct_bytes = 8;
     EXPECT_STATUS(PINT_E_INVALID, pint_device_get_info(device, &info, &live_err), &live_err);
     pint_device_close(device);
@@ -79,7 +87,7 @@ TEST(Copy, RefusesWhatCannotBe)
     schema.fields = fields;
     schema.n_fields = 1;
     ASSERT_NO_FATAL(world_set_up(&w, ROWS));
-    EXPECT_STATUS(PINT_E_INVALID, pint_copy_open(w.device, &w.x, 3, PINT_READ, &copy, &live_err),
+    EXPECT_STATUS(PINT_E_INVALID, pint_copy_open(w.device, &w.x, 4, PINT_READ, &copy, &live_err),
                   &live_err);
     EXPECT_STATUS(PINT_E_INVALID, pint_copy_open(w.device, &w.x, 0, 0, &copy, &live_err),
                   &live_err);
@@ -164,6 +172,27 @@ TEST(Copy, OutlivesTheDropOfItsTable)
     ASSERT_OK(pint_table_drop(w.pool, "t", &live_err), &live_err);
     EXPECT_EQ(world_host(&w)[1], 1.0);
     EXPECT_EQ(world_device(&w)[1], 0.0); /* never brought; mapped all the same */
+    world_tear_down(&w);
+}
+
+TEST(Copy, IsNotMadeByThoseWhoWantAnExistingOne)
+{
+    world w;
+    pint_column id;
+    pint_copy *copy = NULL;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    ASSERT_OK(pint_table_column(w.table, "id", &id, &live_err), &live_err);
+    EXPECT_STATUS(PINT_E_NOT_FOUND,
+                  pint_copy_open(w.device, &id, PINT_COPY_EXISTING, PINT_READ, &copy, &live_err),
+                  &live_err);
+    /* once known to this process, and once to the service alone */
+    ASSERT_OK(pint_copy_open(w.device, &w.x, PINT_COPY_EXISTING, PINT_READ, &copy, &live_err),
+              &live_err);
+    pint_copy_close(copy);
+    pint_copy_close(w.copy);
+    ASSERT_OK(pint_copy_open(w.device, &w.x, PINT_COPY_EXISTING, PINT_WRITE, &w.copy, &live_err),
+              &live_err);
+    EXPECT_EQ(pint_copy_kind(w.copy), PINT_COPY_VMM);
     world_tear_down(&w);
 }
 
