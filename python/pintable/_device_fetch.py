@@ -73,12 +73,15 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 
 def settle(table: Any) -> bool:
     """Wait until blocks of this process that are over have given rows of the native table back.
-    False: there were none."""
+    False: it has no device open."""
     if not _is_possible():
         return False
     from . import _device
 
-    return any([opened.settle() for opened in _device.opened_for(table)])
+    opened = _device.opened_for(table)
+    for one in opened:
+        one.settle()
+    return bool(opened)
 
 
 def _is_possible() -> bool:

@@ -294,7 +294,8 @@ class Leased:
             self._lease.abandon()
 
 
-def _read_begin(column: Any, chunk: int) -> int:
+def read_begin(column: Any, chunk: int) -> int:
+    """Stamp of a chunk of a native column, for `read_end`; fetched first where that is needed."""
     return _device_fetch.retrying(
         [column], (chunk,), None, lambda left: column.read_begin(chunk)
     )  # fmt: skip
@@ -319,7 +320,7 @@ class Reading:
             chunks = range(self._first // chunk_rows, last + 1)
         columns = [table._field(name).native for name in self._names]
         self._stamps = [
-            (column, chunk, _read_begin(column, chunk)) for column in columns for chunk in chunks
+            (column, chunk, read_begin(column, chunk)) for column in columns for chunk in chunks
         ]
         self._part = Part(table, self._first, self._n_rows, columns=self._names)
         return self._part

@@ -8,10 +8,11 @@ import mmap
 import os
 import pickle
 import sys
+import threading
 import weakref
 
 import pytest
-from child import DEADLINE_S, ends_well, tables_of_child_go
+from child import DEADLINE_S, ends_well, tables_of_child_go, wait_until
 
 import pintable
 
@@ -131,7 +132,7 @@ def test_a_host_writer_keeps_the_device_out_and_the_other_way_round(t, d):
     with d["x"].begin(slice(0, CHUNK), "rw", timeout=DEADLINE_S):
         with pytest.raises(pintable.Busy):
             t.lease(0, "x", timeout=0).__enter__()
-        with pytest.raises(pintable.Busy, match="this process"):
+        with pytest.raises(pintable.Busy, match="this thread"):
             d["x"].begin(slice(0, CHUNK)).__enter__()
         with d["x"].begin(slice(CHUNK, None)), d["x"].begin(slice(CHUNK, None)):
             pass  # readers share
@@ -157,6 +158,74 @@ def test_all_columns_or_none(t, d, access):
     assert (t["x"].numpy() == 1).all()
     with d["x"].begin(access="rw", timeout=DEADLINE_S) as c:
         assert (c.numpy() == 1).all()
+
+
+def test_whole_chunks_of_several_columns_are_not_brought(t, d):
+    with d.begin(["x", "y"], access="w") as part:
+        part["x"].numpy()[:], part["y"].numpy()[:] = 1, 2
+        part["y"].validity.numpy()[:] = 255
+    assert d["x"].moved == d["y"].moved == (0, 0)
+    d["x"].to_host()
+    d["y"].to_host()
+    assert (t["x"].numpy() == 1).all() and (t["y"].numpy() == 2).all()
+
+
+def test_two_that_want_two_columns_in_other_orders_do_not_wait_for_each_other(t, d):
+    failed = []
+
+    def work(columns: list[str]) -> None:
+        try:
+            for _ in range(100):
+                with d.begin(columns, access="rw", stream=d.stream(), timeout=DEADLINE_S) as part:
+                    for array in part.values():
+                        array.numpy()[:] += 1
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(names,)) for names in (["x", "y"], ["y", "x"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    with d.begin(["x", "y"]) as part:
+        assert part["x"].numpy()[0] == part["y"].numpy()[0] == 200
+
+
+def test_a_block_waits_for_one_of_another_thread(t, d):
+    with d["x"].begin(access="rw") as c:
+        c.numpy()[:] = 5
+        seen = []
+
+        def other() -> None:
+            try:
+                with d["x"].begin(timeout=0.05):
+                    seen.append("entered")
+            except pintable.Timeout:
+                seen.append("timeout")
+            with d["x"].begin(timeout=DEADLINE_S) as x:
+                seen.append(int(x.numpy()[0]))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        wait_until(lambda: seen, "the other thread's timeout")
+    thread.join()
+    assert seen == ["timeout", 5]
+
+
+def test_wait_until_it_is_published(t, d):
+    stream = d.stream()
+    d["y"].wait()  # not even open
+    for i in range(50):
+        with d["x"].begin(access="rw", stream=stream) as c:
+            c.numpy()[:] = i
+        d["x"].wait(timeout=DEADLINE_S)
+        assert d["x"].places(2) == {"device"}
+        d["x"].to_host(timeout=0)
+    with d["x"].begin(access="rw"):
+        d["x"].wait(timeout=0)  # what is open has not ended
+    with pytest.raises(pintable.OutOfRange):
+        d["x"].wait((0, ROWS + 1))
 
 
 def test_nothing_is_usable_after_the_block(d):
@@ -261,6 +330,49 @@ def test_a_copy_that_another_dropped_is_opened_again(t, d):
 # ---- the rest of the interface ------------------------------------------------------------------
 
 
+def test_open_what_is_there_alone(t, d):
+    with pytest.raises(pintable.NotFound):
+        d["x"].open(create=False)
+    d["x"].open()
+    with pintable.open(t.name) as other:
+        column = other.device("host")["x"].open(create=False)
+        assert column.generation == d["x"].generation
+        assert column.open("vmm", create=False) is column
+        with pytest.raises(pintable.Exists):
+            column.open("ipc", create=False)
+
+
+def test_discard_loses_what_only_the_device_had(t, d):
+    with d["x"].begin(slice(0, CHUNK), "rw") as c:
+        c.numpy()[:] = 5
+    d["x"].wait()
+    d["x"].discard()
+    with pytest.raises(pintable.Torn):
+        t.lease(0, "x", timeout=DEADLINE_S).__enter__()
+    with t.lease(1, "x") as part:
+        assert part["x"][0] == CHUNK  # the host had it
+    with pytest.raises(pintable.NotFound):
+        d["x"].discard()
+    with t.lease(0, "x", inout=False) as part:
+        part["x"][:] = 6
+    with d["x"].begin() as c:
+        assert c.numpy()[0] == 6
+
+
+def test_what_begin_of_the_extension_takes(d):
+    native = d._opened.native
+    for copies, error in (((), pintable.Invalid), ((1,), TypeError), ([], TypeError)):
+        with pytest.raises(error):
+            native.begin(copies, 0, 1, 1, 0)
+    copy = d["x"].open()._copy(True)
+    with pytest.raises(pintable.Invalid):
+        native.begin((copy, copy), 0, 1, 1, 0)
+    held = sys.getrefcount(copy)
+    with pytest.raises(TypeError):
+        native.begin((copy, 1), 0, 1, 1, 0)
+    assert sys.getrefcount(copy) == held
+
+
 def test_who_may_not_write(t):
     writer = t.device("host")["x"].open()
     reader = pintable.open(t.name, "r")
@@ -320,6 +432,7 @@ def test_errors_of_devices():
 
 def test_facts_of_a_device(d):
     info = d.info()
+    assert info.ordinal == -1
     assert not info.is_cuda and len(info.uuid) == 32 and info.can_vmm and info.memory > info.free
     assert (d.name, d.is_cuda, d["x"].kind) == ("host", False, "vmm")
     assert d["x"].nbytes >= 8 * ROWS and "host" in repr(d["x"])

@@ -79,6 +79,13 @@ CUDA = {
             data = np.ctypeslib.as_array((ctypes.c_int64 * 1200).from_address(c.address))
             assert data[7] == 7  # the call has waited
         """,
+    "several columns, read only": """
+        with d.begin(["x", "y"], stream=d.stream()) as part:
+            assert (on_device(part["x"])[:10] == np.arange(10)).all()
+        """,
+    "ordinal": """
+        assert d.info().ordinal == 0 and t.device(d.info().uuid).info().ordinal == 0
+        """,
     "uuid": """
         for name in (d.info().uuid, "GPU-" + d.info().uuid, bytes.fromhex(d.info().uuid)):
             with t.device(name)["x"].begin() as c:

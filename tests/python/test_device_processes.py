@@ -154,7 +154,7 @@ def ahead(t: pintable.Table, d: pintable.Device) -> pintable.Table:
     """x is twice what it was, and that is on the device alone."""
     with d["x"].begin(access="rw") as c:
         c.numpy()[:] *= 2
-    d["x"].begin(timeout=DEADLINE_S).__enter__()  # when it is published
+    d["x"].wait(timeout=DEADLINE_S)
     assert [d["x"].places(chunk) for chunk in range(t.chunks)] == [{"device"}] * t.chunks
     assert t["x"][1] == 1
     return t
@@ -219,6 +219,17 @@ def test_map_fetches_for_its_workers(ahead, workers):
     assert ahead["z"].numpy().tolist() == [x + 1 for x in DOUBLED]
 
 
+def test_a_copy_that_was_not_opened_here_is_opened_to_fetch(ahead):
+    with pintable.open(ahead.name) as other:
+        other.device("host")
+        d = ahead.device("host")
+        ahead._devices.clear()  # all that this process had open
+        d.close()
+        del d
+        with other.lease(1, "x") as part:
+            assert part["x"][0] == 2 * CHUNK
+
+
 def test_reading_fetches(ahead):
     with ahead.reading(slice(0, CHUNK + 1), "x") as part:
         assert part["x"].tolist() == DOUBLED[: CHUNK + 1]
@@ -244,7 +255,8 @@ def test_a_plain_look_fetches_nothing(ahead, d):
         't.job("j", inout="x").next()',
         't.reading(columns="x").__enter__()',
         't.map(len, "x", out={"z": "int64"}, workers=1, as_="numpy")',
-        't.device("host"); t.lease(0, "x").__enter__()',  # open, but not the copy of x
+        't["x"][5] = 1',
+        't["x"][[5, 7]] = 1',
     ],
 )
 def test_a_process_without_the_device_is_told(ahead, use):
