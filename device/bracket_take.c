@@ -131,7 +131,8 @@ static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
         (pinti_chunk_is_held(pinti_chunk_state(word)) && use->pull == NULL)) {
         return block(b, chunk);
     }
-    const bool is_stale = (pinti_chunk_places(word) & pinti_place_bit(desc->device)) == 0;
+    const bool is_stale = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN &&
+                          (pinti_chunk_places(word) & pinti_place_bit(desc->device)) == 0;
     if (use->n_readers > 0 && use->pull == NULL && is_stale) {
         /* of older bytes, which a copy would change */
         return pinti_own_bracket(b->import, chunk, 1, PINT_READ) == chunk ? block_by_self(b, chunk)

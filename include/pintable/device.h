@@ -68,7 +68,8 @@ typedef struct pint_device_info {
 /**
  * Open a device for the tables of a pool.
  *
- * Owns:      creates *out_device, closed with pint_device_close() before the pool is left.
+ * Owns:      creates *out_device, closed with pint_device_close(). A pool that is left before stays
+ *            joined until then.
  * Processes: loads the CUDA driver when the name says so, and keeps the GPU's primary context.
  * @param[in] name  "host", "cuda:0", "cuda:GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", or "cuda:"
  * and the 32 hexadecimal digits alone

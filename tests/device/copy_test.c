@@ -5,11 +5,48 @@
 
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROWS (8u * WORLD_CHUNK_ROWS)
+
+/* Opens "cuda:0" with a driver that takes its time. */
+static void *open_slowly(void *argument)
+{
+    const world *w = argument;
+    pint_device *device = NULL;
+    pint_error err;
+    return pint_device_open(w->pool, "cuda:0", &device, &err) == PINT_E_NO_DEVICE ? argument : NULL;
+}
+
+/* The driver is a pipe: whoever loads it waits until the other end is closed. */
+TEST(Device, OpensWhileAnotherThreadWaitsForADriver, .timeout_s = 30)
+{
+    world w;
+    char path[256];
+    pthread_t thread;
+    pint_device *device = NULL;
+    void *result = NULL;
+    int end = -1;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    (void)snprintf(path, sizeof(path), "%s", live_path("libcuda.so.1"));
+    ASSERT_EQ(mkfifo(path, 0600), 0);
+    ASSERT_EQ(setenv("PINTABLE_LIBCUDA", path, 1), 0);
+    ASSERT_EQ(pthread_create(&thread, NULL, open_slowly, &w), 0);
+    ASSERT_TRUE(ct_eventually((end = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) >= 0, 10000));
+    EXPECT_OK(pint_device_open(w.pool, "host", &device, &live_err), &live_err);
+    EXPECT_EQ(device, w.device);
+    pint_device_close(device);
+    (void)close(end);
+    (void)pthread_join(thread, &result);
+    EXPECT_TRUE(result != NULL); /* an empty file is no driver */
+    ASSERT_EQ(unsetenv("PINTABLE_LIBCUDA"), 0);
+    world_tear_down(&w);
+}
 
 TEST(Device, IsFoundByName)
 {
