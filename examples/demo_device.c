@@ -19,29 +19,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "demo_device.h"
+#include "demo.h"
 
 #define READERS_MAX 64
 #define ON_DEVICE   2u /* of pint_copy_places() */
-
-static void fail(const char *what, const pint_error *err)
-{
-    (void)fprintf(stderr, "demo: %s: %s\n", what, err->message);
-    exit(1);
-}
-
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        if ((call) < 0) {                                                                          \
-            fail(#call, &err);                                                                     \
-        }                                                                                          \
-    } while (0)
 
 typedef struct phase {
     pint_table *table;
     pint_device *device;
     pint_device_info info;
-    const char *device_name;
     void *stream;
     pint_column from;
     pint_column to;
@@ -49,18 +35,6 @@ typedef struct phase {
     pint_copy *to_copy;
     uint64_t rows, chunk_rows, chunks;
 } phase;
-
-static double now_s(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static double mib(uint64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}
 
 /* ---- on the device --------------------------------------------------------------------------- */
 
@@ -81,21 +55,21 @@ static void square_on_host(void *context)
 
 static void enqueue_square(const phase *p, uint64_t first, uint64_t n)
 {
-    pint_error err = {0};
+    pint_error err;
     const uint64_t to = pint_copy_values(p->to_copy) + first * sizeof(double);
     const uint64_t from = pint_copy_values(p->from_copy) + first * sizeof(double);
     if (p->info.is_cuda != 0) {
         if (!demo_gpu_square(p->stream, to, from, n)) {
-            fail("the kernel was not launched", &err);
+            die("the kernel was not launched", NULL);
         }
         return;
     }
-    piece *work = malloc(sizeof(*work));
-    if (work == NULL) {
-        fail("out of memory", &err);
+    piece *squares = malloc(sizeof(*squares));
+    if (squares == NULL) {
+        die("out of memory", NULL);
     }
-    *work = (piece){(double *)(uintptr_t)to, (const double *)(uintptr_t)from, n};
-    TRY(pint_stream_call(p->device, p->stream, square_on_host, work, &err));
+    *squares = (piece){(double *)(uintptr_t)to, (const double *)(uintptr_t)from, n};
+    TRY(pint_stream_call(p->device, p->stream, square_on_host, squares, &err));
 }
 
 /* Rows of chunks [first, end) that are stale on the device: brought, squared, given back. */
@@ -252,31 +226,42 @@ int demo_device_worker(const char *table_name, int argc, char **argv)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* cuda:0 where there is one that takes the kernel, else "host". */
 static void open_device(phase *p)
 {
     pint_error err;
     const char *why = NULL;
     pint_pool *pool = pint_table_pool(p->table);
     p->info = (pint_device_info)PINT_DEVICE_INFO_INIT;
-    p->device_name = "cuda:0";
-    if (pint_device_open(pool, p->device_name, &p->device, &err) == PINT_OK) {
+    if (pint_device_open(pool, "cuda:0", &p->device, &err) == PINT_OK) {
         TRY(pint_device_get_info(p->device, &p->info, &err));
         if (demo_gpu_load(p->info.uuid, &why)) {
+            (void)printf("device: cuda:0, %s\n", p->info.name);
             return;
         }
-        (void)printf("device: cuda:0 is not used: %s\n", why);
+        (void)printf("device: cuda:0 is there, but %s\n", why);
         pint_device_close(p->device);
     }
-    p->device_name = "host";
-    TRY(pint_device_open(pool, p->device_name, &p->device, &err));
+    TRY(pint_device_open(pool, "host", &p->device, &err));
     TRY(pint_device_get_info(p->device, &p->info, &err));
+    (void)printf("device: host, for want of a GPU: the same code, on host memory\n");
 }
 
 static void print_round(const char *what, const moved *m, uint64_t to_device, uint64_t to_host)
 {
-    (void)printf("  %-28s %.2f of %.2f MiB to the device, %.2f of %.2f MiB back, %.2f ms\n", what,
-                 mib(m->to_device), mib(to_device), mib(m->to_host), mib(to_host),
-                 m->seconds * 1e3);
+    line(what, "%.2f of %.2f MiB to the device, %.2f of %.2f MiB back, %.2f ms", mib(m->to_device),
+         mib(to_device), mib(m->to_host), mib(to_host), m->seconds * 1e3);
+}
+
+/* A worker process changes every step-th chunk on the host, and the device does these. */
+static bool change_and_redo(const phase *p, const char *from, const char *to, moved *out_moved,
+                            uint64_t *out_n_changed)
+{
+    const uint64_t step = p->chunks == 0 ? 1 : p->chunks < 100 ? p->chunks : 100;
+    *out_n_changed = (p->chunks + step - 1) / step;
+    const bool is_changed = ended_well(start("change", from, to, 0, step));
+    *out_moved = run_round(p);
+    return is_changed;
 }
 
 bool demo_device_phase(pint_table *table, const char *from, const char *to, int n_readers)
@@ -286,33 +271,32 @@ bool demo_device_phase(pint_table *table, const char *from, const char *to, int 
                .rows = pint_table_rows(table),
                .chunk_rows = pint_table_chunk_rows(table),
                .chunks = pint_table_chunks(table)};
+    (void)printf("\n");
     open_device(&p);
     TRY(pint_table_column(table, from, &p.from, &err));
     TRY(pint_table_column(table, to, &p.to, &err));
     TRY(pint_stream_create(p.device, &p.stream, &err));
     TRY(pint_copy_open(p.device, &p.from, 0, PINT_WRITE, &p.from_copy, &err));
     TRY(pint_copy_open(p.device, &p.to, 0, PINT_WRITE, &p.to_copy, &err));
+    (void)printf("  squares column %s into %s, and gives it back to %d CPU workers\n", from, to,
+                 n_readers);
     const uint64_t to_host = p.rows * sizeof(double);
     const uint64_t to_device = to_host + (p.from.validity != NULL ? (p.rows + 7) / 8 : 0);
+    char what[32];
 
     const moved first = run_round(&p);
     bool is_right = read_by_workers(from, to, n_readers);
-    const uint64_t step = p.chunks < 100 ? p.chunks : 100;
-    const uint64_t n_changed = step == 0 ? 0 : (p.chunks + step - 1) / step;
-    is_right = ended_well(start("change", from, to, 0, step == 0 ? 1 : step)) && is_right;
-    const moved second = run_round(&p);
+    (void)snprintf(what, sizeof(what), "all %" PRIu64 " chunks stale", p.chunks);
+    print_round(what, &first, to_device, to_host);
+    moved second;
+    uint64_t n_changed;
+    is_right = change_and_redo(&p, from, to, &second, &n_changed) && is_right;
     is_right = read_by_workers(from, to, n_readers) && is_right;
-
-    (void)printf("  %-28s %s%s%s\n", "device", p.device_name, p.info.is_cuda != 0 ? ", " : "",
-                 p.info.is_cuda != 0 ? p.info.name : " (no GPU: its memory is host memory)");
-    print_round("device, all chunks stale", &first, to_device, to_host);
-    char what[48];
-    (void)snprintf(what, sizeof(what), "device, %" PRIu64 " of %" PRIu64 " changed", n_changed,
+    (void)snprintf(what, sizeof(what), "%" PRIu64 " of %" PRIu64 " changed since", n_changed,
                    p.chunks);
     print_round(what, &second, to_device, to_host);
-    (void)printf("  %-28s %s\n", "device result",
-                 is_right ? "identical to the plain computation, read by CPU workers"
-                          : "WRONG: values differ");
+    line("CPU workers read", "%s",
+         is_right ? "what the plain computation gives, bit for bit" : "WRONG: values differ");
     pint_copy_close(p.to_copy);
     pint_copy_close(p.from_copy);
     pint_stream_destroy(p.device, p.stream);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "demo_device.h"
+#include "demo.h"
 
 /* The driver's types and calls, from its documentation. All calls give 0 when they succeed. */
 typedef int cu_device;

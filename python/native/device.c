@@ -136,14 +136,14 @@ static PyObject *device_info(PyObject *object, PyObject *unused)
         return NULL;
     }
     return Py_BuildValue(
-        "{sN,sN,sy#,sK,sK,sK,sK,sN,sN,sN,sI}", "name", name, "is_cuda",
+        "{sN,sN,sy#,sK,sK,sK,sK,sN,sN,sN,sI,si}", "name", name, "is_cuda",
         PyBool_FromLong((long)info.is_cuda), "uuid", (const char *)info.uuid, (Py_ssize_t)16,
         "memory", (unsigned long long)info.memory_bytes, "free",
         (unsigned long long)info.free_bytes, "pinned", (unsigned long long)info.pinned_bytes,
         "budget", (unsigned long long)info.budget_bytes, "can_vmm",
         PyBool_FromLong((long)info.can_vmm), "can_ipc", PyBool_FromLong((long)info.can_ipc),
         "can_map_host", PyBool_FromLong((long)info.can_map_host), "driver_version",
-        (unsigned int)info.driver_version);
+        (unsigned int)info.driver_version, "ordinal", (int)info.ordinal);
 }
 
 static PyObject *get_is_cuda(PyObject *object, void *unused)
@@ -342,6 +342,11 @@ static PyMethodDef methods[] = {
     NATIVE_METHOD("open_copy", native_device_open_copy, METH_VARARGS | METH_KEYWORDS,
                   "open_copy(column, access, kind=0)\n--\n\n"
                   "Open the device copy of a column; makes it if there is none."),
+    NATIVE_METHOD("discard_copy", native_device_discard_copy, METH_O,
+                  "discard_copy(column)\n--\n\nDrop a column's copy without opening it."),
+    NATIVE_METHOD("begin", native_device_begin_rows, METH_VARARGS | METH_KEYWORDS,
+                  "begin(copies, first, n_rows, access, stream, timeout=None)\n--\n\n"
+                  "Take rows of all copies or of none for work on a stream: a DeviceBracket."),
     NATIVE_METHOD("stream_create", device_stream_create, METH_NOARGS,
                   "stream_create()\n--\n\nA stream, a number; destroy it."),
     NATIVE_METHOD("stream_destroy", device_stream_destroy, METH_O,

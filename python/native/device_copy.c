@@ -1,24 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * DeviceCopy: the device copy of a column, open in this process. DeviceBracket: rows of one, taken
- * for work on a stream until end() or cancel(), or until the object dies, which cancels.
+ * DeviceCopy: the device copy of a column, open in this process.
  *
- * Brackets and memories (device_memory.c) count as uses: close() of the copy waits for them. A
- * bracket's is_held goes before the interpreter's lock is given up, so that of two threads one ends
- * it.
+ * Brackets (device_bracket.c) and memories (device_memory.c) count as uses: close() waits for them.
  */
 
 #include "native.h"
-
-typedef struct native_device_bracket {
-    PyObject_HEAD native_device_copy *copy; /* one of its n_uses is ours while held */
-    uint64_t first;
-    uint64_t n_rows;
-    void *stream;
-    uint32_t access;
-    int is_held;
-} native_device_bracket;
 
 /* ---- life of a copy -------------------------------------------------------------------------- */
 
@@ -86,6 +74,39 @@ PyObject *native_device_open_copy(PyObject *object, PyObject *args, PyObject *kw
     return (PyObject *)self;
 }
 
+static pint_status try_discard(void *context, int64_t timeout_ms, pint_error *err)
+{
+    const struct opening *opening = context;
+    (void)timeout_ms;
+    return pint_copy_discard(opening->device, opening->column, err);
+}
+
+PyObject *native_device_discard_copy(PyObject *object, PyObject *arg)
+{
+    native_device *device = (native_device *)object;
+    native_state *state = native_state_of(object);
+    if (Py_TYPE(arg) != state->column_type) {
+        PyErr_Format(PyExc_TypeError, "discard: a Column is needed, not %R", arg);
+        return NULL;
+    }
+    native_column *column = (native_column *)arg;
+    struct opening opening = {.device = native_device_begin(device)};
+    if (opening.device == NULL) {
+        return NULL;
+    }
+    int status = -1;
+    opening.column = native_column_begin(column);
+    if (opening.column != NULL) {
+        status = native_wait(state, try_discard, &opening, -1, "discard");
+        native_table_end(column->table);
+    }
+    native_device_end(device);
+    if (status < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* Give the handle up if nobody needs it any more. */
 static void settle(native_device_copy *self)
 {
@@ -145,126 +166,6 @@ static PyObject *copy_close(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- brackets -------------------------------------------------------------------------------- */
-
-static pint_status try_begin(void *context, int64_t timeout_ms, pint_error *err)
-{
-    const native_device_bracket *bracket = context;
-    return pint_device_begin(bracket->copy->handle, bracket->first, bracket->n_rows,
-                             bracket->access, bracket->stream, timeout_ms, err);
-}
-
-static PyObject *copy_begin(PyObject *object, PyObject *args, PyObject *kwargs)
-{
-    static const char *names[] = {"first", "n_rows", "access", "stream", "timeout", NULL};
-    native_device_copy *self = (native_device_copy *)object;
-    native_state *state = native_state_of(object);
-    uint64_t first;
-    uint64_t n_rows;
-    uint32_t access;
-    uint64_t stream;
-    int64_t timeout_ms = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&O&O&|O&:begin", (char **)names, native_u64,
-                                     &first, native_u64, &n_rows, native_u32, &access, native_u64,
-                                     &stream, native_timeout, &timeout_ms)) {
-        return NULL;
-    }
-    native_device_bracket *bracket =
-        (native_device_bracket *)PyType_GenericAlloc(state->device_bracket_type, 0);
-    if (bracket == NULL) {
-        return NULL;
-    }
-    if (native_device_copy_begin(self) == NULL) {
-        Py_DECREF((PyObject *)bracket);
-        return NULL;
-    }
-    Py_INCREF(object);
-    bracket->copy = self;
-    bracket->first = first;
-    bracket->n_rows = n_rows;
-    bracket->access = access;
-    bracket->stream = (void *)(uintptr_t)stream;
-    if (native_wait(state, try_begin, bracket, timeout_ms, "begin") != PINT_OK) {
-        native_device_copy_end(self);
-        Py_DECREF((PyObject *)bracket);
-        return NULL;
-    }
-    bracket->is_held = 1; /* with the count */
-    return (PyObject *)bracket;
-}
-
-/* Requires is_held. -1 and raised; the bracket is over in any case. */
-static int bracket_over(native_device_bracket *self, int is_published)
-{
-    native_state *state = native_state_of((PyObject *)self);
-    native_device_copy *copy = self->copy;
-    pint_error err;
-    self->is_held = 0;
-    PyThreadState *thread = PyEval_SaveThread();
-    const pint_status status = is_published
-                                   ? pint_device_end(copy->handle, self->first, self->n_rows,
-                                                     self->access, self->stream, &err)
-                                   : pint_device_cancel(copy->handle, self->first, self->n_rows,
-                                                        self->access, self->stream, &err);
-    PyEval_RestoreThread(thread);
-    native_device_copy_end(copy);
-    if (status != PINT_OK) {
-        (void)native_raise(state, &err);
-        return -1;
-    }
-    return 0;
-}
-
-static PyObject *bracket_finish(PyObject *object, int is_published)
-{
-    native_device_bracket *self = (native_device_bracket *)object;
-    if (!self->is_held) {
-        return native_raise_as(native_state_of(object), PINT_E_STATE, "the bracket has ended");
-    }
-    if (bracket_over(self, is_published) != 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *bracket_end(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    return bracket_finish(object, 1);
-}
-
-static PyObject *bracket_cancel(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    return bracket_finish(object, (((native_device_bracket *)object)->access & PINT_WRITE) == 0);
-}
-
-static void bracket_dealloc(PyObject *object)
-{
-    native_device_bracket *self = (native_device_bracket *)object;
-    PyTypeObject *type = Py_TYPE(object);
-    const native_state *state = native_state_of(object);
-    if (self->is_held && state != NULL && !state->is_exiting) {
-        PyObject *error_type; /* a destructor leaves the exception that is being raised alone */
-        PyObject *error_value;
-        PyObject *error_trace;
-        PyErr_Fetch(&error_type, &error_value, &error_trace);
-        if (bracket_over(self, (self->access & PINT_WRITE) == 0) != 0) {
-            PyErr_Clear(); /* forked, or the stream failed: whoever takes the chunk next is told */
-        }
-        PyErr_Restore(error_type, error_value, error_trace);
-    }
-    Py_XDECREF((PyObject *)self->copy);
-    PyObject_Free(object);
-    Py_DECREF(type);
-}
-
-static PyObject *bracket_get_held(PyObject *object, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(((native_device_bracket *)object)->is_held);
-}
-
 /* ---- moving ---------------------------------------------------------------------------------- */
 
 struct moving {
@@ -272,21 +173,33 @@ struct moving {
     uint64_t first;
     uint64_t n_rows;
     uint64_t bytes;
-    int owns; /* pint_copy_own_host() instead */
 };
 
-static pint_status try_move(void *context, int64_t timeout_ms, pint_error *err)
+static pint_status try_to_host(void *context, int64_t timeout_ms, pint_error *err)
 {
     struct moving *m = context;
-    return m->owns ? pint_copy_own_host(m->copy, m->first, m->n_rows, timeout_ms, err)
-                   : pint_copy_to_host(m->copy, m->first, m->n_rows, timeout_ms, &m->bytes, err);
+    return pint_copy_to_host(m->copy, m->first, m->n_rows, timeout_ms, &m->bytes, err);
 }
 
-static PyObject *move_to_host(PyObject *object, PyObject *args, PyObject *kwargs, int owns)
+static pint_status try_own_host(void *context, int64_t timeout_ms, pint_error *err)
+{
+    const struct moving *m = context;
+    return pint_copy_own_host(m->copy, m->first, m->n_rows, timeout_ms, err);
+}
+
+static pint_status try_wait(void *context, int64_t timeout_ms, pint_error *err)
+{
+    const struct moving *m = context;
+    return pint_copy_wait(m->copy, m->first, m->n_rows, timeout_ms, err);
+}
+
+/* A call on rows that may wait. Bytes moved, or NULL and raised. */
+static PyObject *on_rows(PyObject *object, PyObject *args, PyObject *kwargs, native_try call,
+                         const char *operation)
 {
     static const char *names[] = {"first", "n_rows", "timeout", NULL};
     native_device_copy *self = (native_device_copy *)object;
-    struct moving moving = {.owns = owns};
+    struct moving moving = {.bytes = 0};
     int64_t timeout_ms = -1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O&|O&", (char **)names, native_u64,
                                      &moving.first, native_u64, &moving.n_rows, native_timeout,
@@ -297,20 +210,24 @@ static PyObject *move_to_host(PyObject *object, PyObject *args, PyObject *kwargs
     if (moving.copy == NULL) {
         return NULL;
     }
-    const int status = native_wait(native_state_of(object), try_move, &moving, timeout_ms,
-                                   owns ? "own host" : "to host");
+    const int status = native_wait(native_state_of(object), call, &moving, timeout_ms, operation);
     native_device_copy_end(self);
     return status < 0 ? NULL : PyLong_FromUnsignedLongLong(moving.bytes);
 }
 
 static PyObject *copy_to_host(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    return move_to_host(object, args, kwargs, 0);
+    return on_rows(object, args, kwargs, try_to_host, "to host");
 }
 
 static PyObject *copy_own_host(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    return move_to_host(object, args, kwargs, 1);
+    return on_rows(object, args, kwargs, try_own_host, "own host");
+}
+
+static PyObject *copy_wait(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    return on_rows(object, args, kwargs, try_wait, "wait");
 }
 
 static pint_status try_drop(void *context, int64_t timeout_ms, pint_error *err)
@@ -417,9 +334,6 @@ static PyObject *get_closed(PyObject *object, void *unused)
     }
 
 static PyMethodDef copy_methods[] = {
-    NATIVE_METHOD("begin", copy_begin, METH_VARARGS | METH_KEYWORDS,
-                  "begin(first, n_rows, access, stream, timeout=None)\n--\n\n"
-                  "Take rows for work on a stream: a DeviceBracket."),
     NATIVE_METHOD("memory", native_device_copy_memory, METH_VARARGS | METH_KEYWORDS,
                   "memory(first_byte, n_bytes, *, validity=False, read_only=True)\n--\n\n"
                   "Bytes of the values, or of the validity bitmap: a DeviceMemory."),
@@ -429,6 +343,9 @@ static PyMethodDef copy_methods[] = {
     NATIVE_METHOD("own_host", copy_own_host, METH_VARARGS | METH_KEYWORDS,
                   "own_host(first, n_rows, timeout=None)\n--\n\n"
                   "The same, and take the rows off all devices."),
+    NATIVE_METHOD("wait", copy_wait, METH_VARARGS | METH_KEYWORDS,
+                  "wait(first, n_rows, timeout=None)\n--\n\n"
+                  "Wait until what brackets of this process wrote there is published."),
     NATIVE_METHOD("export", copy_export, METH_NOARGS,
                   "export()\n--\n\n(kind, uuid, generation, bytes, values offset, validity offset, "
                   "descriptor, IPC handle). The descriptor is the caller's."),
@@ -465,40 +382,7 @@ static PyType_Spec copy_spec = {
     .slots = copy_slots,
 };
 
-static PyMethodDef bracket_methods[] = {
-    NATIVE_METHOD("end", bracket_end, METH_NOARGS,
-                  "end()\n--\n\nGive the rows back once the stream has come to this point."),
-    NATIVE_METHOD("cancel", bracket_cancel, METH_NOARGS,
-                  "cancel()\n--\n\nGive the rows back; what was written is not published."),
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef bracket_attributes[] = {
-    NATIVE_GET("held", bracket_get_held, "Whether it was neither ended nor cancelled."),
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot bracket_slots[] = {
-    {Py_tp_dealloc, (void *)bracket_dealloc},
-    {Py_tp_methods, bracket_methods},
-    {Py_tp_getset, bracket_attributes},
-    {Py_tp_doc, (void *)PyDoc_STR("Rows of a device copy, taken for work on a stream.")},
-    {0, NULL},
-};
-
-static PyType_Spec bracket_spec = {
-    .name = "pintable._native.DeviceBracket",
-    .basicsize = sizeof(native_device_bracket),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = bracket_slots,
-};
-
 PyTypeObject *native_device_copy_type(PyObject *module)
 {
     return (PyTypeObject *)PyType_FromModuleAndSpec(module, &copy_spec, NULL);
-}
-
-PyTypeObject *native_device_bracket_type(PyObject *module)
-{
-    return (PyTypeObject *)PyType_FromModuleAndSpec(module, &bracket_spec, NULL);
 }

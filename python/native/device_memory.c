@@ -15,13 +15,16 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define DL_MAJOR         1u
 #define DL_MINOR         0u
 #define DL_FLAG_READONLY 1u
+#define DL_FLAG_COPIED   2u
 #define DL_CPU           1
 #define DL_CUDA          2
 #define DIMENSIONS_MAX   2
+#define COPY_ALIGNMENT   64u
 
 typedef struct dl_tensor {
     void *data;
@@ -63,7 +66,7 @@ typedef struct native_device_memory {
     int is_read_only;
 } native_device_memory;
 
-/* What a capsule owns. */
+/* What a capsule owns: a reference to the memory, or a copy of its bytes. */
 typedef struct exported {
     union {
         dl_managed plain;
@@ -71,7 +74,8 @@ typedef struct exported {
     } as;
     int64_t shape[DIMENSIONS_MAX];
     int64_t strides[DIMENSIONS_MAX];
-    PyObject *memory; /* strong */
+    PyObject *memory; /* strong, or NULL */
+    void *copied;     /* or NULL */
 } exported;
 
 static atomic_int is_exiting;
@@ -149,6 +153,11 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags)
 
 static void exported_free(exported *e)
 {
+    if (e->memory == NULL) {
+        free(e->copied);
+        free(e);
+        return;
+    }
     /* relaxed: see native_device_memory_exit() */
     if (atomic_load_explicit(&is_exiting, memory_order_relaxed) || !Py_IsInitialized()) {
         return;
@@ -210,17 +219,37 @@ static int get_shape(PyObject *tuple, exported *e, uint64_t *out_items)
     return (int)n;
 }
 
+/* The first bytes of the memory in e, which has not got a reference to it. -1: raised */
+static int copy_bytes(const native_device_memory *self, exported *e, uint64_t n_bytes)
+{
+    const size_t room = ((size_t)n_bytes / COPY_ALIGNMENT + 1) * COPY_ALIGNMENT;
+    if (self->copy->device->is_cuda) {
+        PyErr_SetString(PyExc_BufferError, "memory of a GPU is not copied here");
+        return -1;
+    }
+    e->copied = aligned_alloc(COPY_ALIGNMENT, room);
+    if (e->copied == NULL) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    PyThreadState *thread = PyEval_SaveThread(); /* the caller has a reference to the memory */
+    memcpy(e->copied, (const void *)(uintptr_t)self->address, (size_t)n_bytes);
+    PyEval_RestoreThread(thread);
+    return 0;
+}
+
 static PyObject *memory_dlpack(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static const char *names[] = {"code", "bits", "shape", "device_id", "versioned", NULL};
+    static const char *names[] = {"code", "bits", "shape", "device_id", "versioned", "copy", NULL};
     const native_device_memory *self = (native_device_memory *)object;
     unsigned char code;
     unsigned char bits;
     PyObject *shape;
     int device_id;
     int is_versioned;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "bbO!ip:dlpack", (char **)names, &code, &bits,
-                                     &PyTuple_Type, &shape, &device_id, &is_versioned)) {
+    int is_copy = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "bbO!ip|$p:dlpack", (char **)names, &code, &bits,
+                                     &PyTuple_Type, &shape, &device_id, &is_versioned, &is_copy)) {
         return NULL;
     }
     exported *e = calloc(1, sizeof(*e));
@@ -240,8 +269,18 @@ static PyObject *memory_dlpack(PyObject *object, PyObject *args, PyObject *kwarg
         PyErr_SetString(PyExc_ValueError, "dlpack: the shape is larger than the memory");
         return NULL;
     }
+    if (is_copy && copy_bytes(self, e, n_bytes) != 0) {
+        free(e);
+        return NULL;
+    }
+    uint64_t flags = self->is_read_only ? DL_FLAG_READONLY : 0;
+    void *data = (void *)(uintptr_t)self->address;
+    if (is_copy) {
+        flags = DL_FLAG_COPIED;
+        data = e->copied;
+    }
     const dl_tensor tensor = {
-        .data = items != 0 ? (void *)(uintptr_t)self->address : NULL,
+        .data = items != 0 ? data : NULL,
         .device_type = self->copy->device->is_cuda ? DL_CUDA : DL_CPU,
         .device_id = device_id,
         .n_dimensions = n_dimensions,
@@ -256,7 +295,7 @@ static PyObject *memory_dlpack(PyObject *object, PyObject *args, PyObject *kwarg
                                          .minor = DL_MINOR,
                                          .context = e,
                                          .deleter = delete_versioned,
-                                         .flags = self->is_read_only ? DL_FLAG_READONLY : 0,
+                                         .flags = flags,
                                          .tensor = tensor};
     } else {
         e->as.plain = (dl_managed){.tensor = tensor, .context = e, .deleter = delete_plain};
@@ -264,11 +303,14 @@ static PyObject *memory_dlpack(PyObject *object, PyObject *args, PyObject *kwarg
     PyObject *capsule =
         PyCapsule_New(&e->as, is_versioned ? "dltensor_versioned" : "dltensor", NULL);
     if (capsule == NULL) {
+        free(e->copied);
         free(e);
         return NULL;
     }
-    Py_INCREF(object);
-    e->memory = object;
+    if (!is_copy) {
+        Py_INCREF(object);
+        e->memory = object;
+    }
     /* these fail for what is no capsule only */
     (void)PyCapsule_SetContext(capsule, e);
     (void)PyCapsule_SetDestructor(capsule, end_capsule);
@@ -297,8 +339,8 @@ static PyObject *get_readonly(PyObject *object, void *unused)
 
 static PyMethodDef methods[] = {
     NATIVE_METHOD("dlpack", memory_dlpack, METH_VARARGS | METH_KEYWORDS,
-                  "dlpack(code, bits, shape, device_id, versioned)\n--\n\n"
-                  "A DLPack capsule of it, rows in order."),
+                  "dlpack(code, bits, shape, device_id, versioned, *, copy=False)\n--\n\n"
+                  "A DLPack capsule of it, rows in order; of a copy on \"host\" alone."),
     {NULL, NULL, 0, NULL},
 };
 

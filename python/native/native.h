@@ -203,10 +203,14 @@ void native_device_end(native_device *device);
 
 /* device_copy.c */
 PyTypeObject *native_device_copy_type(PyObject *module);
-PyTypeObject *native_device_bracket_type(PyObject *module);
 PyObject *native_device_open_copy(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *native_device_discard_copy(PyObject *self, PyObject *column);
 pint_copy *native_device_copy_begin(native_device_copy *copy); /* NULL and raised when closed */
 void native_device_copy_end(native_device_copy *copy);
+
+/* device_bracket.c */
+PyTypeObject *native_device_bracket_type(PyObject *module);
+PyObject *native_device_begin_rows(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* device_memory.c */
 PyTypeObject *native_device_memory_type(PyObject *module);

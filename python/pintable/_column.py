@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import _checks, _handle, _native
-from ._errors import Frozen, OutOfRange, PermissionDenied, TypeMismatch
+from ._errors import Busy, Frozen, OutOfRange, PermissionDenied, Torn, TypeMismatch
 from ._nulls import is_row
-from ._part import check_none_own, claim
+from ._part import check_none_own, claim, read_begin
 from ._types import FLOATS, Spec
 
 if TYPE_CHECKING:
@@ -308,8 +309,17 @@ class Column:
         self._check_writable()
         prepared = _store.prepare(self._native, value, n, self._field.spec)
         if n:
+            self._fetch(first, first + n - 1)
             prepared.put(self._native, first)
             self._native.mark(first, n)
+
+    def _fetch(self, first: int, last: int) -> None:
+        """Rows that are about to be stored beside others of their chunks, from the devices that
+        this process has open. DeviceAhead if they are on another."""
+        size = self._native.table.chunk_rows
+        for chunk in range(first // size, last // size + 1):
+            with suppress(Busy, Torn):  # which mark() will say
+                read_begin(self._native, chunk)
 
     def _store_rows(self, key: Any, value: Any) -> None:
         from . import _nulls, _store
@@ -320,6 +330,7 @@ class Column:
         if not rows:
             return
         prepared.detach(self._native)
+        self._fetch(min(rows), max(rows))
         prepared.put_rows(self._native, rows)
         size = self._native.table.chunk_rows
         for row in {row // size: row for row in rows}.values():

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import sys
 import weakref
@@ -21,8 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _native
-from ._device_bracket import Bracket, Stream, stream_number
-from ._errors import Error, Invalid, NoDevice, TypeMismatch
+from ._device_bracket import Bracket, Stream
+from ._errors import Error, Exists, Invalid, NotFound, TypeMismatch
 from ._rows import RowsLike, name_list, span
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 _KINDS = {None: 0, "vmm": _native.COPY_VMM, "ipc": _native.COPY_IPC}
 _KIND_NAMES = {number: name for name, number in _KINDS.items() if name is not None}
-_NO_OFFSET = 2**64 - 1
+_NO_OFFSET = _ALL_ROWS = 2**64 - 1
 _SETTLE_S = 10.0  # for the last work on streams when a copy is closed or the interpreter ends
 
 
@@ -50,6 +49,7 @@ class DeviceInfo:
     can_ipc: bool
     can_map_host: bool
     driver_version: int
+    ordinal: int  # of the GPU in this process, as cudaSetDevice counts; -1 for "host"
 
 
 @dataclass(slots=True)
@@ -88,17 +88,15 @@ class DeviceHandle:
 class _Opened:
     """A device and the copies on it that are open for one table."""
 
-    def __init__(self, pool: Any, name: str) -> None:
+    def __init__(self, table: Any, name: str) -> None:
+        """table: native."""
         self.pid = os.getpid()
         self.name = name
+        self.table_key = _table_key(table)
         self.copies: dict[tuple[str, bool], Any] = {}  # (column, writable)
         self.moved: dict[str, tuple[int, int]] = {}  # by handles that are closed
-        # The last row given back to write, of each stream: who may read it finds all that were
-        # given back before it published.
-        self.written: dict[int, tuple[Any, int]] = {}
         self._stream: Stream | None = None
-        self._ordinal: int | None = None
-        self.native = _native.Device(pool, name)
+        self.native = _native.Device(table.pool, name)
         _all_opened.add(self)
 
     def stream(self) -> Stream | int:
@@ -110,14 +108,15 @@ class _Opened:
             found = self._stream = Stream(self.native)
         return found
 
-    def copy(self, name: str, field: Field, write: bool, kind: int = 0) -> Any:
-        """The native copy of a column, opened when first needed."""
-        key = (name, write)
+    def copy(self, column: Any, write: bool, kind: int = 0) -> Any:
+        """The native copy of a native column, opened when first needed."""
+        key = (column.name, write)
         found = self.copies.get(key)
-        if found is not None and not found.closed and kind in (0, found.kind):
-            return found
+        if found is not None and not found.closed:
+            if kind in (0, _native.COPY_EXISTING, found.kind):
+                return found
         access = _native.READ | _native.WRITE if write else _native.READ
-        made = self.native.open_copy(field.native, access, kind)
+        made = self.native.open_copy(column, access, kind)
         kept = self.copies.setdefault(key, made)
         if kept is not made and kept.closed:
             self.copies[key] = kept = made
@@ -125,13 +124,34 @@ class _Opened:
             made.close()
         return kept
 
+    def open_copy(self, column: Any) -> Any:
+        """A native copy of a native column that is open already, or None."""
+        for write in (True, False):
+            found = self.copies.get((column.name, write))
+            if found is not None and not found.closed:
+                return found
+        return None
+
+    def existing_copy(self, column: Any) -> Any:
+        """The same, opened if there is one; None if there is none."""
+        found = self.open_copy(column)
+        if found is None:
+            try:
+                found = self.copy(column, False, _native.COPY_EXISTING)
+            except NotFound:
+                pass
+            except ValueError:
+                if not self.native.closed:  # by another thread
+                    raise
+        return found
+
     def forget(self, name: str) -> None:
         """Close the handles of a column; open brackets and arrays keep theirs."""
         for write in (False, True):
             found = self.copies.pop((name, write), None)
             if found is not None:
                 if not found.closed:
-                    self.settle(found)
+                    _settle(found)
                 to_device, to_host = found.moved()
                 before = self.moved.get(name, (0, 0))
                 self.moved[name] = before[0] + to_device, before[1] + to_host
@@ -149,53 +169,60 @@ class _Opened:
         if hasattr(self, "native") and self.pid == os.getpid() and not sys.is_finalizing():
             self.close()
 
-    def settle(self, only: Any = None) -> None:
-        """Wait until what was written (to one copy) is published: the library's thread that does it
-        ends with the process, and a closed handle cannot wait."""
-        for stream, (copy, last_row) in list(self.written.items()):
-            if only is None or copy is only:
-                self.written.pop(stream, None)
-                with contextlib.suppress(Error, ValueError):
-                    where = stream_number(self.stream())  # that one may be gone
-                    copy.begin(last_row, 1, _native.READ, where, _SETTLE_S).end()
+    def settle(self) -> None:
+        """Wait until what was written is published: the library's thread that does it ends with
+        the process."""
+        for copy in list(self.copies.values()):
+            _settle(copy)
 
     def ordinal(self) -> int:
         """The number by which this process knows the GPU."""
-        if self._ordinal is None:
-            text = self.name.removeprefix("cuda:")
-            self._ordinal = int(text) if _is_ordinal(text) else _find_ordinal(self.native)
-        return self._ordinal
+        return int(self.native.info()["ordinal"])
+
+
+def _settle(copy: Any) -> None:
+    with contextlib.suppress(Error, ValueError):  # ValueError: closed by another thread
+        copy.wait(0, _ALL_ROWS, _SETTLE_S)
 
 
 _all_opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
 
+def _of_this_process() -> list[_Opened]:
+    while True:
+        try:
+            return [opened for opened in _all_opened if opened.pid == os.getpid()]
+        except RuntimeError:  # another thread has opened one meanwhile
+            continue
+
+
+def _table_key(table: Any) -> tuple[bytes, int]:
+    return table.pool.id, table.id
+
+
+def opened_for(table: Any) -> list[_Opened]:
+    """The devices that this process has open for a native table."""
+    key = _table_key(table)
+    return [
+        opened
+        for opened in _of_this_process()
+        if opened.table_key == key and not opened.native.closed
+    ]
+
+
+def copies_of(column: Any) -> list[tuple[_Opened, Any]]:
+    """The native copies of a native column on devices that this process has open."""
+    found = [(opened, opened.existing_copy(column)) for opened in opened_for(column.table)]
+    return [(opened, copy) for opened, copy in found if copy is not None]
+
+
 def _at_exit() -> None:
-    for opened in list(_all_opened):
-        if opened.pid == os.getpid():
-            opened.settle()
+    for opened in _of_this_process():
+        opened.settle()
 
 
 # Runs before the extension's own, which was registered first: from then on nothing is closed.
 atexit.register(_at_exit)
-
-
-def _is_ordinal(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 32
-
-
-def _find_ordinal(native: Any) -> int:
-    """Ask the driver, which is loaded: DLPack wants the number where the library has the UUID."""
-    driver = ctypes.CDLL(os.environ.get("PINTABLE_LIBCUDA") or "libcuda.so.1")
-    uuid_of = getattr(driver, "cuDeviceGetUuid_v2", None) or driver.cuDeviceGetUuid
-    wanted, count = native.info()["uuid"], ctypes.c_int()
-    if driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-        for ordinal in range(count.value):
-            device, uuid = ctypes.c_int(), (ctypes.c_ubyte * 16)()
-            if driver.cuDeviceGet(ctypes.byref(device), ordinal) == 0:
-                if uuid_of(ctypes.byref(uuid), device) == 0 and bytes(uuid) == wanted:
-                    return ordinal
-    raise NoDevice("the driver does not list the GPU any more")
 
 
 def device_name(device: str | bytes) -> str:
@@ -220,10 +247,9 @@ def device_of(table: Table, device: str | bytes) -> Device:
     name = device_name(device)
     opened = table._devices.get(name)
     if opened is None or opened.pid != os.getpid() or opened.native.closed:
-        pool = table._native.pool if not table.closed else None
-        if pool is None:
+        if table.closed:
             raise ValueError("the table is closed")
-        opened = _Opened(pool, name)
+        opened = _Opened(table._native, name)
         kept = table._devices.setdefault(name, opened)
         if kept is not opened and (kept.pid != opened.pid or kept.native.closed):
             table._devices[name] = opened
@@ -277,10 +303,8 @@ class Device:
     ) -> Bracket:
         """Context manager: rows of several columns, all or none. Gives a dict of DeviceArrays.
 
-        As `DeviceColumn.begin`, which see. Columns are taken in the order of the table, whatever
-        the order here, so two such brackets do not wait for each other. With more than one column
-        "w" brings the old values as "rw" does: what is taken can then be given back as it was when
-        another column is busy.
+        As `DeviceColumn.begin`, which see. Nothing is held while it waits, so two such brackets on
+        the same columns do not wait for each other.
         """
         names = name_list(columns)
         if not names:
@@ -333,13 +357,12 @@ class DeviceColumn:
         self._field = field
 
     def _copy(self, write: bool = False, kind: int = 0) -> Any:
-        return self._device._opened.copy(self._name, self._field, write, kind)
+        return self._device._opened.copy(self._field.native, write, kind)
 
     def _any(self) -> Any:
         """A handle that is open already, if there is one, or else one to read."""
-        copies = self._device._opened.copies
-        found = copies.get((self._name, True)) or copies.get((self._name, False))
-        return found if found is not None and not found.closed else self._copy()
+        found = self._device._opened.open_copy(self._field.native)
+        return self._copy() if found is None else found
 
     # ---- facts
 
@@ -372,9 +395,10 @@ class DeviceColumn:
     def moved(self) -> tuple[int, int]:
         """Bytes this table object has moved (to the device, to the host). Opens nothing."""
         opened = self._device._opened
-        to_device, to_host = opened.moved.get(self._name, (0, 0))
+        name = self._field.native.name
+        to_device, to_host = opened.moved.get(name, (0, 0))
         for write in (False, True):
-            found = opened.copies.get((self._name, write))
+            found = opened.copies.get((name, write))
             if found is not None and not found.closed:
                 more = found.moved()
                 to_device, to_host = to_device + more[0], to_host + more[1]
@@ -390,7 +414,9 @@ class DeviceColumn:
 
     # ---- life
 
-    def open(self, kind: str | None = None, *, write: bool | None = None) -> DeviceColumn:
+    def open(
+        self, kind: str | None = None, *, write: bool | None = None, create: bool = True
+    ) -> DeviceColumn:
         """Open the copy now; makes it if nobody has.
 
         Parameters
@@ -399,17 +425,25 @@ class DeviceColumn:
             How one that is made is shared; None: as it is there, else "vmm".
         write : bool, optional
             None: as the table was opened.
+        create : bool
+            False: NotFound if there is none.
 
         Raises Exists (one of another kind is there), QuotaExceeded, OutOfDeviceMemory.
         """
         if kind not in _KINDS:
             raise Invalid(f'kind must be "vmm" or "ipc", not {kind!r}')
-        self._copy(self._device._table.writable if write is None else write, _KINDS[kind])
+        writes = self._device._table.writable if write is None else write
+        if not create:
+            found = self._copy(writes, _native.COPY_EXISTING)
+            if kind is not None and found.kind != _KINDS[kind]:
+                raise Exists(f"column {self._name!r} has a copy of kind {_KIND_NAMES[found.kind]}")
+        else:
+            self._copy(writes, _KINDS[kind])
         return self
 
     def close(self) -> None:
         """Close it in this process. The device memory stays; arrays made of it stay valid."""
-        self._device._opened.forget(self._name)
+        self._device._opened.forget(self._field.native.name)
 
     def drop(self) -> None:
         """Bring what is newer on the device to the host, and drop the copy for everybody.
@@ -417,6 +451,16 @@ class DeviceColumn:
         Those who have it open keep the memory until they close it. Raises Busy.
         """
         self._copy(self._device._table.writable).drop()
+        self.close()
+
+    def discard(self) -> None:
+        """Drop the copy for everybody at any price, without opening it: for memory that is lost, as
+        after a reset of the GPU.
+
+        Chunks that were newest there alone are torn afterwards; blocks on it publish nothing.
+        Raises NotFound if there is no copy.
+        """
+        self._device._opened.native.discard_copy(self._field.native)
         self.close()
 
     # ---- work
@@ -461,6 +505,18 @@ class DeviceColumn:
         for work on streams that was given back. timeout: seconds; None: no limit."""
         first, n = span(rows, self._device._table.rows)
         return self._copy(self._device._table.writable).to_host(first, n, timeout) if n else 0
+
+    def wait(self, rows: RowsLike = None, timeout: float | None = None) -> None:
+        """Wait until blocks of this process on these rows that are over have come to pass: their
+        streams are past the end, and other processes find what was written.
+
+        Whether the work succeeded, the stream says. timeout: seconds; None: no limit. Raises
+        Timeout. Opens nothing.
+        """
+        first, n = span(rows, self._device._table.rows)
+        found = self._device._opened.open_copy(self._field.native)
+        if n and found is not None:
+            found.wait(first, n, timeout)
 
     def own_host(self, rows: RowsLike = None, timeout: float | None = None) -> None:
         """Before rows are stored plainly on the host (`column[a:b] = values`, not under a lease):

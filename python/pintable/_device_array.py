@@ -209,6 +209,20 @@ class DeviceArray:
             self._given.append(found)
         return found
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """`numpy.asarray(c)`: as `numpy()`. TypeError on a GPU, whose memory numpy cannot reach."""
+        if self._device.is_cuda:
+            raise TypeError(
+                "rows on a GPU do not become a numpy array by themselves: cupy.asarray(c) or "
+                "torch.from_dlpack(c) has them there; to_host() brings them to the table"
+            )
+        found = self.numpy()
+        if dtype is not None and found.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a copy is needed to make {dtype} of {found.dtype}")
+            return found.astype(dtype)
+        return found.copy() if copy else found
+
     def memoryview(self) -> memoryview:
         """The bytes of the rows. "host" only: BufferError on a GPU. Does not need numpy."""
         self._check_open()
@@ -252,29 +266,34 @@ class DeviceArray:
 
         stream: the consumer's; one that is not the bracket's is served too: this call waits for
         the bracket's stream, the end of the block for the consumer's. -1: neither.
+        copy: True makes one, on "host" alone.
 
-        Raises BufferError for a copy or another device, and on "host" for rows that may only be
-        read if the consumer's DLPack has no way to say so.
+        Raises BufferError for another device and for a copy on a GPU, and on "host" for rows that
+        may only be read if the consumer's DLPack has no way to say so.
         """
         self._check_open()
         here = self.__dlpack_device__()
         if dl_device is not None and tuple(dl_device) != here:
             raise BufferError(f"the rows are on DLPack device {here}, not {tuple(dl_device)}")
-        if copy:
-            raise BufferError("no copy is made here: let the consumer copy")
         versioned = max_version is not None and max_version[0] >= 1
         if self._device.is_cuda:
+            if copy:
+                raise BufferError("memory of a GPU is not copied here: let the consumer copy")
             if stream is None or stream >= 0:
                 self._on_stream(canonical(stream or 0))
+            elif stream != -1:
+                raise ValueError(f"stream {stream}: None, a stream's number, or -1 for no order")
         elif stream is not None:
             raise BufferError('device "host" has no streams for DLPack: stream must be None')
-        elif self.readonly and not versioned:
+        elif self.readonly and not versioned and not copy:
             raise BufferError(
                 "rows held to read cannot be passed in DLPack before 1.0, which has no read-only "
-                'flag: use access="rw", or numpy()'
+                'flag: use access="rw", copy=True, or numpy()'
             )
         kind, bits = self._typestr[1], 8 * int(self._typestr[2:])
-        return self._memory.dlpack(_DL_CODE[kind], bits, self._shape, here[1], versioned)
+        return self._memory.dlpack(
+            _DL_CODE[kind], bits, self._shape, here[1], versioned, copy=bool(copy)
+        )
 
     def __repr__(self) -> str:
         state = "" if self._is_open else ", not held any more"

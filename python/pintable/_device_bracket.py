@@ -50,22 +50,29 @@ class Stream:
             device.stream_destroy(self.ptr)
 
 
-def stream_number(stream: Any) -> int:
-    """The number of a stream: an int, torch's or CuPy's object, or one with __cuda_stream__."""
-    if isinstance(stream, Stream):
-        return stream.ptr
-    for name in ("cuda_stream", "ptr"):
-        found = getattr(stream, name, None)
-        if found is not None:
-            return operator.index(found)
+def _number_in(stream: Any) -> Any:
+    """What an object says its number is: the protocol first, then torch's and CuPy's attributes."""
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
-        return operator.index((protocol() if callable(protocol) else protocol)[1])
+        version, found = protocol() if callable(protocol) else protocol
+        if version != 0:
+            raise Invalid(f"version {version!r} of __cuda_stream__ is not known here")
+        return found
+    for name in ("cuda_stream", "ptr", "native_handle"):
+        found = getattr(stream, name, None)
+        if found is not None:
+            return found
+    return stream
+
+
+def stream_number(stream: Any) -> int:
+    """The number of a stream: an int, torch's or CuPy's object, or one with __cuda_stream__."""
     try:
-        number = operator.index(stream)
-    except TypeError:
+        number = operator.index(_number_in(stream))
+    except (TypeError, RuntimeError):  # RuntimeError: native_handle of a torch.Stream of CPUs
         raise TypeMismatch(
-            f"a stream is a number or has cuda_stream, ptr or __cuda_stream__, not {stream!r}"
+            "a stream is a number or has __cuda_stream__, cuda_stream, ptr or native_handle, not "
+            f"{stream!r}"
         ) from None
     if number < 0:
         raise Invalid(f"stream {number}: numbers of streams are not negative")
@@ -102,13 +109,13 @@ class Bracket:
                     f'access "w" rewrites whole chunks of {size} rows: rows {first} to {end} are '
                     'not; use "rw"'
                 )
-        self._access = _ACCESS["rw" if access == "w" and len(chosen) > 1 else access]
+        self._access = _ACCESS[access]
         self._chosen = sorted(chosen, key=lambda column: column._field.native.index)
         self._device, self._first, self._n, self._timeout = device, first, n, timeout
         self._keep = stream  # its object, for as long as the bracket
         self._stream = None if stream is None else stream_number(stream)
         self._single = single
-        self._held: list[tuple[Any, Any]] = []  # (copy, bracket)
+        self._held: Any = None  # the native bracket
         self._foreign: set[int] = set()  # streams of consumers
         self._arrays: dict[str, DeviceArray] | None = None
 
@@ -127,33 +134,37 @@ class Bracket:
             self._keep = opened.stream()
             self._stream = stream_number(self._keep)
         try:
-            for column in self._chosen:
-                copy = self._take(opened, column)
+            copies = self._take(opened)
+            for column, copy in zip(self._chosen, copies, strict=True):
                 self._arrays[column._name] = self._array(opened, copy, column._field.spec)
             if not opened.native.is_cuda:
                 opened.native.stream_wait(self._stream)  # the block runs here, not on the stream
         except BaseException:
-            self._untake(opened)
+            with contextlib.suppress(Error):
+                self._over(publishes=self._access != _native.WRITE)
             raise
         return self._arrays[self._chosen[0]._name] if self._single else dict(self._arrays)
 
-    def _take(self, opened: _Opened, column: DeviceColumn) -> Any:
-        """Take the rows of a column. A copy that was dropped by another is opened again, once."""
-        was_open = (column._name, self._writes) in opened.copies
+    def _take(self, opened: _Opened) -> tuple[Any, ...]:
+        """Take the rows of all columns or of none. Copies that were dropped by another are opened
+        again, once."""
+        natives = [column._field.native for column in self._chosen]
+        open_before = [column.name for column in natives if opened.open_copy(column) is not None]
         while True:
-            copy = column._copy(self._writes)
+            copies = tuple(opened.copy(column, self._writes) for column in natives)
+            if not self._n:
+                return copies
             try:
-                if self._n:
-                    bracket = copy.begin(
-                        self._first, self._n, self._access, self._stream, self._timeout
-                    )
-                    self._held.append((copy, bracket))
-                return copy
+                self._held = opened.native.begin(
+                    copies, self._first, self._n, self._access, self._stream, self._timeout
+                )
+                return copies
             except DeviceLost:
-                if not was_open:
+                if not open_before:
                     raise
-                was_open = False
-                opened.forget(column._name)
+                for name in open_before:
+                    opened.forget(name)
+                open_before = []
 
     def _array(self, opened: _Opened, copy: Any, spec: Spec) -> DeviceArray:
         begin, shape, typestr = layout(spec, self._first, self._n)
@@ -181,44 +192,32 @@ class Bracket:
             self._device._opened.native.stream_wait(ours)
             self._foreign.add(stream)
 
-    def _untake(self, opened: _Opened) -> None:
-        """Nothing was written yet. With READ the device has the newest values, so the rows are
-        ended as they are; only "w" of a single column brought nothing, and is cancelled."""
+    def _over(self, publishes: bool) -> None:
+        """Give the rows back. Before anything was written they are as good as ever, but for "w",
+        which brought nothing."""
         assert self._arrays is not None
         for array in self._arrays.values():
             array._close()
         self._arrays.clear()
-        held, self._held = self._held, []
-        for _, bracket in reversed(held):
-            with contextlib.suppress(Error):
-                if self._access == _native.WRITE:
-                    bracket.cancel()
-                else:
-                    bracket.end()
+        held, self._held = self._held, None
+        try:
+            if held is not None and publishes:
+                held.end()
+            elif held is not None:
+                held.cancel()
+        finally:
+            self._keep = None
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        assert self._arrays is not None
-        opened = self._device._opened
-        for array in self._arrays.values():
-            array._close()
-        self._arrays.clear()
-        held, self._held = self._held, []
         failed: BaseException | None = None
         try:
             for stream in self._foreign:
-                opened.native.stream_wait(stream)
+                self._device._opened.native.stream_wait(stream)
         except BaseException as error:  # what was written is not known: as a failed stream
             failed = error
-        for copy, bracket in held:
-            try:
-                if kind is None and failed is None:
-                    bracket.end()
-                    if self._writes:
-                        opened.written[self._stream or 0] = copy, self._first + self._n - 1
-                else:
-                    bracket.cancel()
-            except BaseException as error:
-                failed = failed or error
-        self._keep = None
+        try:
+            self._over(publishes=kind is None and failed is None)
+        except BaseException as error:
+            failed = failed or error
         if failed is not None and kind is None:
             raise failed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _checks, _handle
+from . import _checks, _device_fetch, _handle
 from . import _native as N
 from ._errors import Again, Invalid, WrongState
 from ._part import Part
@@ -128,6 +128,8 @@ class Job:
         Again
             This process holds the only chunks left: finish them first.
         Timeout, Torn, ServiceGone
+        DeviceAhead
+            A chunk is newest on a device that this process has not open.
         WrongState
             The job was joined without naming its columns.
         """
@@ -135,8 +137,19 @@ class Job:
             raise WrongState(
                 f"job {self._name!r} was joined without its columns: name them to take chunks"
             )
-        lease = self._native.next(_checks.timeout(timeout))
+        timeout = _checks.timeout(timeout)
+        try:
+            lease = self._take(timeout)
+        except Again:  # held by blocks on a device that are over, but have not given them back yet?
+            if not _device_fetch.settle(self._table._native):
+                raise
+            lease = self._take(timeout)
         return None if lease is None else Chunk(self, lease)
+
+    def _take(self, timeout: float | None) -> Any:
+        table = self._table
+        reads = [table._field(column).native for column, use in self._uses if use != N.OUT]
+        return _device_fetch.retrying(reads, range(table.chunks), timeout, self._native.next)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunk after chunk, until all are over or other threads of this process have the last."""

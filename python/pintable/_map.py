@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from . import _carry, _checks, _part, _passes, _progress, _result
+from . import _carry, _checks, _device_fetch, _part, _passes, _progress, _result
 from ._errors import Exists, Invalid, OutOfRange, TypeMismatch
 from ._part import Part
 from ._result import Call
@@ -57,6 +57,8 @@ def map_table(
     # Workers would wait for a chunk that this thread holds, and this thread for them.
     written = [table._field(column).native for column in (*specs, *call.inouts) if column in table]
     _part.check_none_own(written, table.chunks)
+    read = [table._field(column).native for column in (*call.names, *call.hidden)]
+    _device_fetch.fetch(read, range(table.chunks))  # the workers may have no way to our devices
     added = _add_columns(table, func, call, specs)
     if table.rows == 0:
         return table

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _checks, _native
+from . import _checks, _device_fetch, _native
 from ._errors import Busy, NotFound, PermissionDenied, TypeMismatch, WrongState
 
 if TYPE_CHECKING:
@@ -59,11 +59,15 @@ def check_none_own(columns: Iterable[Any], chunks: int) -> None:
 def claim(columns: Sequence[Any], chunk: int, use: int, timeout: float | None = None) -> Any:
     """Claim a chunk of native columns of one table; gives the native lease.
 
-    Raises Busy for a chunk that this thread holds, and what the table's claim raises.
+    What is newest on a device of this process is brought first. Raises Busy for a chunk that this
+    thread holds, and what the table's claim raises.
     """
     for column in columns:
         check_not_own(column, chunk)
-    return columns[0].table.claim(columns, chunk, use, timeout)
+    table = columns[0].table
+    return _device_fetch.retrying(
+        columns, (chunk,), timeout, lambda left: table.claim(columns, chunk, use, left)
+    )
 
 
 def _me() -> tuple[int, int]:
@@ -290,6 +294,13 @@ class Leased:
             self._lease.abandon()
 
 
+def read_begin(column: Any, chunk: int) -> int:
+    """Stamp of a chunk of a native column, for `read_end`; fetched first where that is needed."""
+    return _device_fetch.retrying(
+        [column], (chunk,), None, lambda left: column.read_begin(chunk)
+    )  # fmt: skip
+
+
 class Reading:
     """Context manager of `Rows.reading`."""
 
@@ -309,7 +320,7 @@ class Reading:
             chunks = range(self._first // chunk_rows, last + 1)
         columns = [table._field(name).native for name in self._names]
         self._stamps = [
-            (column, chunk, column.read_begin(chunk)) for column in columns for chunk in chunks
+            (column, chunk, read_begin(column, chunk)) for column in columns for chunk in chunks
         ]
         self._part = Part(table, self._first, self._n_rows, columns=self._names)
         return self._part

@@ -379,6 +379,9 @@ class Table(Rows):
         ------
         Busy, Timeout, Torn, Frozen, PermissionDenied
             Busy also, without waiting, for a chunk that this thread holds itself.
+        DeviceAhead
+            The chunk is newest on a device that this process has not open for the table. Where it
+            has, the chunk is brought to the host first.
         TypeMismatch
             A text column.
         """

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device copies: on "host" everywhere, and on the fake CUDA driver where the tests are told of one:
-FAKECUDA_LIBRARY names it, PINTABLE_BROKER the broker where it is not beside the service."""
+"""Device copies on "host": brackets, lifetimes and the rest of the interface."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import mmap
 import os
@@ -13,19 +10,9 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 
 import pytest
-from child import (
-    DEADLINE_S,
-    PrivateService,
-    ends_well,
-    private_service,
-    start_python,
-    tables_of_child_go,
-)
-from test_fork import forked
-from test_interrupt import _ends
+from child import DEADLINE_S, ends_well, tables_of_child_go, wait_until
 
 import pintable
 
@@ -47,7 +34,7 @@ def d(t: pintable.Table) -> pintable.Device:
     return t.device("host")
 
 
-# ---- brackets ----------------------------------------------------------------------------------
+# ---- brackets -----------------------------------------------------------------------------------
 
 
 def test_a_bracket_has_the_values_and_publishes_what_is_written(t, d):
@@ -173,6 +160,74 @@ def test_all_columns_or_none(t, d, access):
         assert (c.numpy() == 1).all()
 
 
+def test_whole_chunks_of_several_columns_are_not_brought(t, d):
+    with d.begin(["x", "y"], access="w") as part:
+        part["x"].numpy()[:], part["y"].numpy()[:] = 1, 2
+        part["y"].validity.numpy()[:] = 255
+    assert d["x"].moved == d["y"].moved == (0, 0)
+    d["x"].to_host()
+    d["y"].to_host()
+    assert (t["x"].numpy() == 1).all() and (t["y"].numpy() == 2).all()
+
+
+def test_two_that_want_two_columns_in_other_orders_do_not_wait_for_each_other(t, d):
+    failed = []
+
+    def work(columns: list[str]) -> None:
+        try:
+            for _ in range(100):
+                with d.begin(columns, access="rw", stream=d.stream(), timeout=DEADLINE_S) as part:
+                    for array in part.values():
+                        array.numpy()[:] += 1
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(names,)) for names in (["x", "y"], ["y", "x"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    with d.begin(["x", "y"]) as part:
+        assert part["x"].numpy()[0] == part["y"].numpy()[0] == 200
+
+
+def test_a_block_waits_for_one_of_another_thread(t, d):
+    with d["x"].begin(access="rw") as c:
+        c.numpy()[:] = 5
+        seen = []
+
+        def other() -> None:
+            try:
+                with d["x"].begin(timeout=0.05):
+                    seen.append("entered")
+            except pintable.Timeout:
+                seen.append("timeout")
+            with d["x"].begin(timeout=DEADLINE_S) as x:
+                seen.append(int(x.numpy()[0]))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        wait_until(lambda: seen, "the other thread's timeout")
+    thread.join()
+    assert seen == ["timeout", 5]
+
+
+def test_wait_until_it_is_published(t, d):
+    stream = d.stream()
+    d["y"].wait()  # not even open
+    for i in range(50):
+        with d["x"].begin(access="rw", stream=stream) as c:
+            c.numpy()[:] = i
+        d["x"].wait(timeout=DEADLINE_S)
+        assert d["x"].places(2) == {"device"}
+        d["x"].to_host(timeout=0)
+    with d["x"].begin(access="rw"):
+        d["x"].wait(timeout=0)  # what is open has not ended
+    with pytest.raises(pintable.OutOfRange):
+        d["x"].wait((0, ROWS + 1))
+
+
 def test_nothing_is_usable_after_the_block(d):
     bracket = d["y"].begin(access="rw")
     with bracket as c:
@@ -198,142 +253,7 @@ def test_a_bracket_that_is_never_left_goes_with_its_object(d):
         pass
 
 
-# ---- types -------------------------------------------------------------------------------------
-
-TYPES = {
-    "bool": ([True, False], "|b1"), "int8": ([-1, 2], "|i1"), "uint16": ([1, 65535], "<u2"),
-    "int32": ([-5, 5], "<i4"), "uint64": ([0, 2**64 - 1], "<u8"), "float16": ([0.5, 2], "<f2"),
-    "float32": ([0.5, -1], "<f4"), "float64": ([1e300, 0], "<f8"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_numbers(make, kind):
-    values, typestr = TYPES[kind]
-    t = make(kind, 2)
-    t["x"] = values
-    with t.device("host")["x"].begin() as c:
-        assert c.dtype == typestr and c.numpy().tolist() == values
-        assert np.from_dlpack(c).dtype == np.dtype(typestr)
-
-
-def test_other_types(make):
-    import datetime
-
-    t = make(
-        {"t": "timestamp[ns]", "d": "date", "c": "category", "l": "list[float32, 3]",
-         "b": "binary[5]", "i": "bit"}, 20,
-    )  # fmt: skip
-    t["t"] = np.full(20, np.datetime64("2020-01-01", "ns"))
-    t["d"] = datetime.date(1970, 1, 3)
-    t["c"] = ["a", "b"] * 10
-    t["l"] = np.arange(60, dtype="f4").reshape(20, 3)
-    t["b"] = [b"abcde"] * 20
-    t["i"] = [True] + [False] * 18 + [True]
-    d = t.device("host")
-    with d.begin(t.columns, (2, 20)) as part:
-        assert part["t"].dtype == "<i8" and part["t"].numpy()[0] == np.datetime64("2020-01-01")
-        assert part["d"].numpy().tolist() == [2] * 18 and part["d"].dtype == "<i4"
-        assert part["c"].numpy().tolist() == [0, 1] * 9
-        assert part["l"].shape == (18, 3) and part["l"].numpy()[0].tolist() == [6.0, 7.0, 8.0]
-        assert np.from_dlpack(part["l"])[17].tolist() == [57.0, 58.0, 59.0]
-        assert part["b"].numpy()[0].tobytes() == b"abcde"
-        bits = part["i"]
-        assert bits.shape == (3,) and bits.bit_offset == 2
-        assert bits.numpy().tolist() == [1, 0, 8]
-
-
-def test_nulls_are_bits_beside_the_values(t, d):
-    with t.lease(0, "y") as part:
-        part.set_null("y", [0, 9])
-    with d["y"].begin((8, 24), "rw") as c:
-        validity = c.validity
-        assert validity.numpy().tolist() == [0b11111101, 255] and c.bit_offset == 0
-        assert c.validity_address == validity.address and validity.dtype == "|u1"
-        validity.numpy()[1] = 0
-    d["y"].to_host()
-    assert np.flatnonzero(t["y"].null_mask()).tolist() == [0, 9, *range(16, 24)]
-
-
-def test_a_table_without_rows(make):
-    t = make({"x": "float64?"}, 0)
-    with t.device("host")["x"].begin(access="rw") as c:
-        assert c.numpy().shape == (0,) and c.validity.numpy().shape == (0,)
-        assert np.from_dlpack(c).shape == (0,)
-    assert t.device("host")["x"].to_host() == 0
-
-
-def test_text_has_no_device_copy(d):
-    with pytest.raises(pintable.TypeMismatch, match="'s'"):
-        d["s"]
-    with pytest.raises(pintable.NotFound):
-        d["z"]
-
-
-# ---- DLPack ------------------------------------------------------------------------------------
-
-
-def test_dlpack_shares_the_memory(d):
-    with d["x"].begin(access="rw") as c:
-        array = np.from_dlpack(c)
-        array[0] = 77
-        assert array.ctypes.data == c.address and c.numpy()[0] == 77
-        assert c.__dlpack_device__() == (1, 0)
-        assert not hasattr(c, "__cuda_array_interface__")
-        legacy, versioned = c.__dlpack__(), c.__dlpack__(max_version=(1, 2))
-        assert '"dltensor"' in repr(legacy) and '"dltensor_versioned"' in repr(versioned)
-
-
-def test_dlpack_of_rows_to_read(d):
-    with d["x"].begin() as c:
-        with pytest.raises(BufferError, match="read-only"):
-            c.__dlpack__()
-        if int(np.__version__.split(".")[0]) >= 2:
-            assert not np.from_dlpack(c).flags.writeable
-
-
-def test_dlpack_refuses_what_it_cannot_do(d):
-    with d["x"].begin(access="rw") as c:
-        for more in ({"copy": True}, {"dl_device": (2, 0)}, {"stream": 3}):
-            with pytest.raises(BufferError):
-                c.__dlpack__(**more)
-        c.__dlpack__(dl_device=(1, 0), copy=False, stream=None)
-
-
-@pytest.mark.parametrize("version", [None, (1, 0)])
-def test_the_deleter_of_a_taken_capsule_on_a_thread_of_its_own(d, version):
-    api = ctypes.pythonapi
-    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
-    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    api.PyCapsule_SetName.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    name, used = b"dltensor", b"used_dltensor"
-    if version:
-        name, used = b"dltensor_versioned", b"used_dltensor_versioned"
-    with d["x"].begin(access="rw") as c:
-
-        def references() -> int:
-            return sys.getrefcount(c._memory)
-
-        before = references()
-        capsule = c.__dlpack__(max_version=version)
-        managed = api.PyCapsule_GetPointer(capsule, name)
-        assert api.PyCapsule_SetName(capsule, used) == 0
-        del capsule
-        assert references() == before + 1  # what the consumer has now
-        # the deleter: behind the context, which follows the tensor (48 bytes), or the version
-        at = ctypes.c_void_p.from_address(managed + (16 if version else 56))
-        deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(at.value)  # without the lock
-        thread = threading.Thread(target=deleter, args=(managed,))
-        thread.start()
-        thread.join()
-        assert references() == before
-        unused = c.__dlpack__(max_version=version)
-        assert references() == before + 1
-        del unused
-        assert references() == before
-
-
-# ---- lifetimes ---------------------------------------------------------------------------------
+# ---- lifetimes ----------------------------------------------------------------------------------
 
 
 def test_arrays_outlive_everything(make):
@@ -407,7 +327,50 @@ def test_a_copy_that_another_dropped_is_opened_again(t, d):
     other.close()
 
 
-# ---- the rest of the interface -----------------------------------------------------------------
+# ---- the rest of the interface ------------------------------------------------------------------
+
+
+def test_open_what_is_there_alone(t, d):
+    with pytest.raises(pintable.NotFound):
+        d["x"].open(create=False)
+    d["x"].open()
+    with pintable.open(t.name) as other:
+        column = other.device("host")["x"].open(create=False)
+        assert column.generation == d["x"].generation
+        assert column.open("vmm", create=False) is column
+        with pytest.raises(pintable.Exists):
+            column.open("ipc", create=False)
+
+
+def test_discard_loses_what_only_the_device_had(t, d):
+    with d["x"].begin(slice(0, CHUNK), "rw") as c:
+        c.numpy()[:] = 5
+    d["x"].wait()
+    d["x"].discard()
+    with pytest.raises(pintable.Torn):
+        t.lease(0, "x", timeout=DEADLINE_S).__enter__()
+    with t.lease(1, "x") as part:
+        assert part["x"][0] == CHUNK  # the host had it
+    with pytest.raises(pintable.NotFound):
+        d["x"].discard()
+    with t.lease(0, "x", inout=False) as part:
+        part["x"][:] = 6
+    with d["x"].begin() as c:
+        assert c.numpy()[0] == 6
+
+
+def test_what_begin_of_the_extension_takes(d):
+    native = d._opened.native
+    for copies, error in (((), pintable.Invalid), ((1,), TypeError), ([], TypeError)):
+        with pytest.raises(error):
+            native.begin(copies, 0, 1, 1, 0)
+    copy = d["x"].open()._copy(True)
+    with pytest.raises(pintable.Invalid):
+        native.begin((copy, copy), 0, 1, 1, 0)
+    held = sys.getrefcount(copy)
+    with pytest.raises(TypeError):
+        native.begin((copy, 1), 0, 1, 1, 0)
+    assert sys.getrefcount(copy) == held
 
 
 def test_who_may_not_write(t):
@@ -469,6 +432,7 @@ def test_errors_of_devices():
 
 def test_facts_of_a_device(d):
     info = d.info()
+    assert info.ordinal == -1
     assert not info.is_cuda and len(info.uuid) == 32 and info.can_vmm and info.memory > info.free
     assert (d.name, d.is_cuda, d["x"].kind) == ("host", False, "vmm")
     assert d["x"].nbytes >= 8 * ROWS and "host" in repr(d["x"])
@@ -519,298 +483,3 @@ def test_rows_stored_plainly_on_the_host(t, d):
     t["x"][0:10] = 2
     with d["x"].begin() as c:
         assert c.numpy()[[9, 10]].tolist() == [2, 1]
-
-
-class Torch:
-    def __init__(self, number: int) -> None:
-        self.cuda_stream = number
-
-
-class Cupy:
-    def __init__(self, number: int) -> None:
-        self.ptr = number
-
-
-class Protocol:
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.number
-
-
-def test_streams_of_all_kinds(d):
-    stream = d.stream()
-    for given in (stream, stream.ptr, Torch(stream.ptr), Cupy(stream.ptr), Protocol(stream.ptr)):
-        with d["x"].begin(access="rw", stream=given, timeout=DEADLINE_S) as c:
-            assert c.stream == stream.ptr
-            c.numpy()[0] += 1
-    stream.wait()
-    d["x"].to_host()
-    with pytest.raises(pintable.TypeMismatch):
-        d["x"].begin(stream="0")
-    with pytest.raises(pintable.Invalid):
-        d["x"].begin(stream=-1)
-
-
-# ---- processes ---------------------------------------------------------------------------------
-
-
-def test_fork(t, d):
-    d["x"].open()
-    opened = d._opened
-
-    def body() -> None:
-        for use in (d["x"].to_host, d["x"].begin().__enter__, d.info):
-            with pytest.raises(pintable.Forked):
-                use()
-        again = t.device("host")
-        assert again._opened is not opened
-        with again["x"].begin(access="rw", timeout=DEADLINE_S) as c:
-            c.numpy()[5] = 6
-        again["x"].to_host()
-
-    assert forked(body) == 0
-    with d["x"].begin(access="rw", timeout=DEADLINE_S) as c:
-        assert c.numpy()[5] == 6
-
-
-@pytest.mark.parametrize("keep", ["", "array = c.numpy()", "array = c.numpy(); del t"])
-def test_what_was_written_is_there_though_the_process_ends_at_once(t, keep):
-    code = f"""
-    import sys, pintable
-    t = pintable.open(sys.argv[1])
-    with t.device("host")["x"].begin(access="rw") as c:
-        c.numpy()[:] = 9
-        {keep}
-    """
-    ends_well(code, t.name)
-    t.device("host")["x"].to_host(timeout=DEADLINE_S)
-    assert (t["x"].numpy() == 9).all()
-
-
-def test_ctrl_c_ends_waiting_for_rows():
-    _ends(
-        """
-        table = one_chunk()
-        holder = other_process_holds(table, "p = t.lease(0, ['x']); p.__enter__()")
-        column = table.device("host")["x"]
-        interrupted(lambda: column.begin(access="rw").__enter__())
-        interrupted(lambda: column.begin(access="rw", timeout=1000).__enter__())
-        let_go(holder)
-        with column.begin(access="rw", timeout=60) as c:
-            c.numpy()[:] = 1
-        """
-    )
-    tables_of_child_go()
-
-
-# In each chunk: a sum that no lost update of either side would leave right.
-DEVICE_WORKER = """
-import sys, pintable
-name, device, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
-table = pintable.open(name)
-column = table.device(device)["x"]
-print("ready", flush=True)
-for _ in range(rounds):
-    for chunk in range(table.chunks):
-        first = chunk * table.chunk_rows
-        rows = (first, min(table.rows, first + table.chunk_rows))
-        with column.begin(rows, "rw", timeout=60) as c:
-            {add}
-"""
-
-
-def _work_on_both_sides(t: pintable.Table, device: str, add: str, env: dict[str, str]) -> None:
-    rounds, column = 20, t.device(device)["x"].open()
-    t["x"] = 0
-
-    @contextlib.contextmanager
-    def leased(chunk: int) -> Iterator[pintable.Part]:
-        """A lease does not fetch what is newest on a device: that is the caller's to do."""
-        first = chunk * CHUNK
-        while True:
-            lease = t.lease(chunk, "x", timeout=DEADLINE_S)
-            try:
-                part = lease.__enter__()
-                break
-            except pintable.DeviceAhead:
-                column.to_host((first, min(ROWS, first + CHUNK)), timeout=DEADLINE_S)
-        yield part
-        lease.__exit__(None)
-
-    code = DEVICE_WORKER.format(add=add)
-    with start_python(code, t.name, device, str(rounds), env=env) as worker:
-        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
-        for _ in range(rounds):
-            for chunk in range(t.chunks):
-                with leased(chunk) as part:
-                    part["x"] += 1
-        output, errors = worker.communicate(timeout=DEADLINE_S)
-    assert (worker.returncode, errors) == (0, "")
-    for chunk in range(t.chunks):
-        with leased(chunk) as part:
-            assert (part["x"] == rounds * 1001).all()
-
-
-def test_host_and_device_workers_lose_no_update(t):
-    _work_on_both_sides(t, "host", "c.numpy()[:] += 1000", {})
-
-
-def test_a_device_standardises_while_host_workers_write(make):
-    t = make({"v": "float64", "z": "float64"}, 4 * CHUNK, chunk_rows=CHUNK)
-    t["v"] = np.random.default_rng(1).normal(5.0, 3.0, t.rows)
-    code = """
-    import sys, numpy as np, pintable
-    t = pintable.open(sys.argv[1])
-    for i in range(40):
-        with t.lease(i % t.chunks, "v", timeout=60) as part:
-            part["v"][:] = part["v"] * 2 + i
-        if i == 0:
-            print("started", flush=True)
-    """
-    with start_python(code, t.name) as worker:
-        assert worker.stdout is not None and worker.stdout.readline() == "started\n"
-        d = t.device("host")
-        for chunk in range(t.chunks):
-            rows = (chunk * CHUNK, (chunk + 1) * CHUNK)
-            with d["v"].begin(rows, timeout=DEADLINE_S) as v, d["z"].begin(rows, "w") as z:
-                values = v.numpy()
-                z.numpy()[:] = (values - values.mean()) / values.std()
-        output, errors = worker.communicate(timeout=DEADLINE_S)
-    assert (worker.returncode, errors) == (0, "")
-    d["z"].to_host()
-    z = t["z"].numpy().reshape(t.chunks, CHUNK)
-    assert np.allclose(z.mean(axis=1), 0) and np.allclose(z.std(axis=1), 1)
-
-
-# ---- CUDA, on the fake driver ------------------------------------------------------------------
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateService]:
-    """A service whose broker has the fake driver; scripts get its environment."""
-    library = os.environ.get("FAKECUDA_LIBRARY")
-    if not library:
-        pytest.skip("FAKECUDA_LIBRARY does not name the fake CUDA driver")
-    monkeypatch.setenv("PINTABLE_LIBCUDA", library)
-    monkeypatch.setenv("FAKECUDA_ASYNC", "thread")
-    with private_service() as service:
-        yield service
-
-
-# The fake's device memory is mapped, so the host can play the kernel once the stream has passed.
-CUDA_PRELUDE = """
-import ctypes
-import numpy as np
-import pintable
-
-def on_device(c):
-    c._device.stream_wait(c.stream)
-    return np.ctypeslib.as_array((ctypes.c_int64 * len(c)).from_address(c.address))
-
-t = pintable.create({"x": "int64", "y": "float64?"}, 1200, chunk_rows=512)
-t["x"] = np.arange(1200)
-d = t.device("cuda:0")
-"""
-
-CUDA = {
-    "bracket": """
-        with d["x"].begin(access="rw") as c:
-            on_device(c)[:] *= 2
-        assert d["x"].to_host() == 9600 and t["x"][1199] == 2398
-        assert d["x"].moved == (9600, 9600)
-        """,
-    "array interface": """
-        with d["x"].begin(slice(100, 200)) as c:
-            i = c.__cuda_array_interface__
-            assert (i["shape"], i["typestr"], i["version"], i["stream"]) == ((100,), "<i8", 3, 1)
-            assert i["data"] == (c.address, True) and i["strides"] is None
-        with d.begin(["x", "y"], access="rw") as part:
-            assert part["x"].__cuda_array_interface__["data"][1] is False
-            assert part["y"].validity.__cuda_array_interface__["typestr"] == "|u1"
-        for use in (lambda: c.__cuda_array_interface__, c.__dlpack__):
-            try:
-                use()
-            except pintable.WrongState:
-                continue
-            raise AssertionError("usable after the block")
-        """,
-    "dlpack": """
-        with d["x"].begin() as c:
-            assert c.__dlpack_device__() == (2, 0)
-            assert '"dltensor"' in repr(c.__dlpack__())
-            assert '"dltensor_versioned"' in repr(c.__dlpack__(stream=-1, max_version=(1, 0)))
-        """,
-    "consumer on another stream": """
-        ours, other = d.stream(), d.stream()
-        with d["x"].begin(access="rw", stream=ours) as c:
-            c.__dlpack__(stream=other.ptr)
-            assert c.__cuda_array_interface__["stream"] == ours.ptr
-            data = np.ctypeslib.as_array((ctypes.c_int64 * 1200).from_address(c.address))
-            assert data[7] == 7  # the call has waited
-        """,
-    "uuid": """
-        for name in (d.info().uuid, "GPU-" + d.info().uuid, bytes.fromhex(d.info().uuid)):
-            with t.device(name)["x"].begin() as c:
-                assert c.__dlpack_device__() == (2, 0)
-        """,
-    "no host memory": """
-        with d["x"].begin() as c:
-            for use, kind in ((c.numpy, pintable.Unsupported), (c.memoryview, BufferError)):
-                try:
-                    use()
-                except kind:
-                    continue
-                raise AssertionError("no error")
-        """,
-    "ipc": """
-        d["x"].open("ipc")
-        with d["x"].handle() as handle:
-            assert handle.kind == "ipc" and len(handle.ipc) == 64 and handle.fd is None
-        try:
-            d["x"].close()
-            d["x"].open("vmm")
-        except pintable.Exists:
-            pass
-        else:
-            raise AssertionError("no error")
-        """,
-    "pin": """
-        d.pin()
-        assert d.info().pinned > 0
-        d.unpin()
-        assert d.info().pinned == 0
-        """,
-    "fork": """
-        import os
-        pid = os.fork()
-        if pid == 0:
-            for use in (d["x"].to_host, lambda: t.device("cuda:0")):
-                try:
-                    use()
-                except pintable.Forked:
-                    continue
-                os._exit(1)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        """,
-}
-
-
-@pytest.mark.parametrize("what", CUDA)
-def test_cuda(cuda: PrivateService, what: str):
-    import textwrap
-
-    ends_well(CUDA_PRELUDE + textwrap.dedent(CUDA[what]) + "t.drop()\n", env=cuda.env)
-
-
-def test_cuda_and_host_workers_lose_no_update(cuda: PrivateService):
-    t = pintable.create({"x": "int64"}, ROWS, chunk_rows=CHUNK, address=cuda.folder)
-    add = (
-        "import ctypes, numpy as np; c._device.stream_wait(c.stream); "
-        "np.ctypeslib.as_array((ctypes.c_int64 * len(c)).from_address(c.address))[:] += 1000"
-    )
-    _work_on_both_sides(t, "cuda:0", add, cuda.env)
-    t.drop()
-    t.close()

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Device copies on "host" and several processes; leases of a process that has the device."""
+
+from __future__ import annotations
+
+import pytest
+from child import DEADLINE_S, ends_well, start_python, tables_of_child_go
+from test_fork import forked
+from test_interrupt import _ends
+
+import pintable
+
+np = pytest.importorskip("numpy")
+
+ROWS, CHUNK = 1200, 512  # three chunks, the last one short
+
+
+@pytest.fixture
+def t(make) -> pintable.Table:
+    table = make({"x": "int64", "y": "float64?", "s": "text[1]"}, ROWS, chunk_rows=CHUNK)
+    table["x"] = np.arange(ROWS)
+    table["y"] = np.arange(float(ROWS))
+    return table
+
+
+@pytest.fixture
+def d(t: pintable.Table) -> pintable.Device:
+    return t.device("host")
+
+
+# ---- processes ----------------------------------------------------------------------------------
+
+
+def test_fork(t, d):
+    d["x"].open()
+    opened = d._opened
+
+    def body() -> None:
+        for use in (d["x"].to_host, d["x"].begin().__enter__, d.info):
+            with pytest.raises(pintable.Forked):
+                use()
+        again = t.device("host")
+        assert again._opened is not opened
+        with again["x"].begin(access="rw", timeout=DEADLINE_S) as c:
+            c.numpy()[5] = 6
+        again["x"].to_host()
+
+    assert forked(body) == 0
+    with d["x"].begin(access="rw", timeout=DEADLINE_S) as c:
+        assert c.numpy()[5] == 6
+
+
+@pytest.mark.parametrize("keep", ["", "array = c.numpy()", "array = c.numpy(); del t"])
+def test_what_was_written_is_there_though_the_process_ends_at_once(t, keep):
+    code = f"""
+    import sys, pintable
+    t = pintable.open(sys.argv[1])
+    with t.device("host")["x"].begin(access="rw") as c:
+        c.numpy()[:] = 9
+        {keep}
+    """
+    ends_well(code, t.name)
+    t.device("host")["x"].to_host(timeout=DEADLINE_S)
+    assert (t["x"].numpy() == 9).all()
+
+
+def test_ctrl_c_ends_waiting_for_rows():
+    _ends(
+        """
+        table = one_chunk()
+        holder = other_process_holds(table, "p = t.lease(0, ['x']); p.__enter__()")
+        column = table.device("host")["x"]
+        interrupted(lambda: column.begin(access="rw").__enter__())
+        interrupted(lambda: column.begin(access="rw", timeout=1000).__enter__())
+        let_go(holder)
+        with column.begin(access="rw", timeout=60) as c:
+            c.numpy()[:] = 1
+        """
+    )
+    tables_of_child_go()
+
+
+# In each chunk: a sum that no lost update of either side would leave right.
+DEVICE_WORKER = """
+import sys, pintable
+name, device, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+table = pintable.open(name)
+column = table.device(device)["x"]
+print("ready", flush=True)
+for _ in range(rounds):
+    for chunk in range(table.chunks):
+        first = chunk * table.chunk_rows
+        rows = (first, min(table.rows, first + table.chunk_rows))
+        with column.begin(rows, "rw", timeout=60) as c:
+            {add}
+"""
+
+
+def work_on_both_sides(t: pintable.Table, device: str, add: str, env: dict[str, str]) -> None:
+    """A worker adds on the device, this process under leases, which fetch what is newest there."""
+    rounds = 20
+    t.device(device)["x"].open()
+    t["x"] = 0
+    code = DEVICE_WORKER.format(add=add)
+    with start_python(code, t.name, device, str(rounds), env=env) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+        for _ in range(rounds):
+            for chunk in range(t.chunks):
+                with t.lease(chunk, "x", timeout=DEADLINE_S) as part:
+                    part["x"] += 1
+        output, errors = worker.communicate(timeout=DEADLINE_S)
+    assert (worker.returncode, errors) == (0, "")
+    for chunk in range(t.chunks):
+        with t.lease(chunk, "x") as part:
+            assert (part["x"] == rounds * 1001).all()
+
+
+def test_host_and_device_workers_lose_no_update(t):
+    work_on_both_sides(t, "host", "c.numpy()[:] += 1000", {})
+
+
+def test_a_device_standardises_while_host_workers_write(make):
+    t = make({"v": "float64", "z": "float64"}, 4 * CHUNK, chunk_rows=CHUNK)
+    t["v"] = np.random.default_rng(1).normal(5.0, 3.0, t.rows)
+    code = """
+    import sys, numpy as np, pintable
+    t = pintable.open(sys.argv[1])
+    for i in range(40):
+        with t.lease(i % t.chunks, "v", timeout=60) as part:
+            part["v"][:] = part["v"] * 2 + i
+        if i == 0:
+            print("started", flush=True)
+    """
+    with start_python(code, t.name) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == "started\n"
+        d = t.device("host")
+        for chunk in range(t.chunks):
+            rows = (chunk * CHUNK, (chunk + 1) * CHUNK)
+            with d["v"].begin(rows, timeout=DEADLINE_S) as v, d["z"].begin(rows, "w") as z:
+                values = v.numpy()
+                z.numpy()[:] = (values - values.mean()) / values.std()
+        output, errors = worker.communicate(timeout=DEADLINE_S)
+    assert (worker.returncode, errors) == (0, "")
+    d["z"].to_host()
+    z = t["z"].numpy().reshape(t.chunks, CHUNK)
+    assert np.allclose(z.mean(axis=1), 0) and np.allclose(z.std(axis=1), 1)
+
+
+# ---- who has the device fetches, who has not is told ---------------------------------------------
+
+
+@pytest.fixture
+def ahead(t: pintable.Table, d: pintable.Device) -> pintable.Table:
+    """x is twice what it was, and that is on the device alone."""
+    with d["x"].begin(access="rw") as c:
+        c.numpy()[:] *= 2
+    d["x"].wait(timeout=DEADLINE_S)
+    assert [d["x"].places(chunk) for chunk in range(t.chunks)] == [{"device"}] * t.chunks
+    assert t["x"][1] == 1
+    return t
+
+
+DOUBLED = [2 * i for i in range(ROWS)]
+
+
+def test_a_lease_fetches_its_chunk_and_no_other(ahead, d):
+    with ahead.lease(1, "x") as part:
+        assert part["x"].tolist() == DOUBLED[CHUNK : 2 * CHUNK]
+    assert [d["x"].places(chunk) for chunk in range(3)] == [{"device"}, {"host"}, {"device"}]
+    assert d["x"].moved[1] == 8 * CHUNK
+    with ahead.lease(0, "x", timeout=0) as part:
+        assert part["x"][1] == 2
+    with pytest.raises(ZeroDivisionError), ahead.lease(2, "x") as part:
+        part["x"][:] = 0
+        raise ZeroDivisionError
+    assert ahead["x"][ROWS - 1] == 2 * (ROWS - 1)  # undone to what was fetched
+
+
+def test_a_lease_that_rewrites_fetches_nothing(ahead, d):
+    with ahead.lease(0, "x", inout=False) as part:
+        part["x"][:] = 7
+    assert d["x"].moved[1] == 0 and d["x"].places(0) == {"host"}
+
+
+def test_another_table_object_of_the_process_fetches_too(ahead):
+    with pintable.open(ahead.name) as other, other.lease(1, "x") as part:
+        assert part["x"][0] == 2 * CHUNK
+
+
+def test_a_job_fetches_what_it_reads(ahead, d):
+    ahead.add_column("z", "int64")
+    seen = []
+    for part in ahead.job("copy", columns="x", out="z"):
+        part["z"][:] = part["x"]
+        seen.append(part.chunk)
+    assert sorted(seen) == [0, 1, 2] and ahead["z"].numpy().tolist() == DOUBLED
+    assert d["x"].moved[1] == 8 * ROWS
+    with d["z"].begin(access="rw") as c:
+        c.numpy()[:] = -1
+    for part in ahead.job("rewrite", out="z"):
+        part["z"][:] = 5
+    assert d["z"].moved[1] == 0 and (ahead["z"].numpy() == 5).all()
+
+
+def test_a_job_waits_for_blocks_that_are_over(t, d):
+    """A block's end does not wait, so its chunks are held for a moment more: by this process, whose
+    own chunks a job does not wait for."""
+    for i in range(50):
+        with d["x"].begin(access="rw") as c:
+            c.numpy()[:] = i
+        seen = [part.chunk for part in t.job(f"j{i}", inout="x")]
+        assert sorted(seen) == [0, 1, 2]
+        assert (t["x"].numpy() == i).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_map_fetches_for_its_workers(ahead, workers):
+    ahead.map(lambda x: x + 1, "x", out={"z": "int64"}, workers=workers, as_="numpy")
+    assert ahead["z"].numpy().tolist() == [x + 1 for x in DOUBLED]
+
+
+def test_a_copy_that_was_not_opened_here_is_opened_to_fetch(ahead):
+    with pintable.open(ahead.name) as other:
+        other.device("host")
+        d = ahead.device("host")
+        ahead._devices.clear()  # all that this process had open
+        d.close()
+        del d
+        with other.lease(1, "x") as part:
+            assert part["x"][0] == 2 * CHUNK
+
+
+def test_reading_fetches(ahead):
+    with ahead.reading(slice(0, CHUNK + 1), "x") as part:
+        assert part["x"].tolist() == DOUBLED[: CHUNK + 1]
+
+
+def test_storing_some_rows_keeps_the_newest_of_the_others(ahead, d):
+    ahead["x"][0:2] = 9
+    assert ahead["x"].numpy()[:4].tolist() == [9, 9, 4, 6] and d["x"].places(0) == {"host"}
+    ahead["x"][[CHUNK, CHUNK + 2]] = 8
+    assert ahead["x"].numpy()[CHUNK : CHUNK + 3].tolist() == [8, DOUBLED[CHUNK + 1], 8]
+    assert d["x"].places(2) == {"device"}
+
+
+def test_a_plain_look_fetches_nothing(ahead, d):
+    assert ahead["x"].numpy()[1] == 1 and d["x"].moved[1] == 0
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        't.lease(0, "x").__enter__()',
+        't.lease(0, "x", timeout=0).__enter__()',
+        't.job("j", inout="x").next()',
+        't.reading(columns="x").__enter__()',
+        't.map(len, "x", out={"z": "int64"}, workers=1, as_="numpy")',
+        't["x"][5] = 1',
+        't["x"][[5, 7]] = 1',
+    ],
+)
+def test_a_process_without_the_device_is_told(ahead, use):
+    code = f"""
+    import sys, pintable
+    t = pintable.open(sys.argv[1])
+    try:
+        {use}
+    except pintable.DeviceAhead as error:
+        print(error)
+    """
+    assert "newest on" in ends_well(code, ahead.name)
+
+
+def test_a_lease_waits_for_a_block_no_longer_than_it_is_told(t, d):
+    with d["x"].begin(access="rw") as c:
+        c.numpy()[:] = 5
+        with pytest.raises(pintable.Timeout):
+            t.lease(0, "x", timeout=0.05).__enter__()
+    with t.lease(0, "x", timeout=DEADLINE_S) as part:
+        assert (part["x"] == 5).all()
