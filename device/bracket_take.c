@@ -63,7 +63,7 @@ static enum pinti_verdict share_pull(pinti_begin *b, uint32_t chunk)
         return block(b, chunk); /* just being enqueued: the bell will ring */
     }
     if (use->n_open == 0 && pinti_hold_is_older_than_views(&b->import->desc, chunk)) {
-        return block(b, false, chunk); /* for one that has ended: later stores are not in it */
+        return block(b, chunk); /* for one that has ended: later stores are not in it */
     }
     bool is_known = false;
     for (uint32_t i = 0; i < b->n_shared; i++) {
@@ -159,7 +159,7 @@ static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
     }
     const bool is_stale = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN &&
                           (pinti_chunk_places(word) & pinti_place_bit(desc->device)) == 0;
-    if (use->n_readers > 0 && use->pull == NULL && is_stale) {
+    if (use->n_readers > 0 && use->pull == NULL && is_stale && !shares_what_is_read(b, chunk)) {
         /* of older bytes, which a copy would change */
         return pinti_own_bracket(b->import, chunk, 1, PINT_READ) == chunk ? block_by_self(b, chunk)
                                                                           : block(b, chunk);

@@ -182,9 +182,7 @@ static void go_through(world *w, enum operation operation, pint_view **early, bo
         *early = NULL;
         view = NULL;
     }
-    if (operation == BARE_PULL) {
-        (void)pinti_pull_commit(&w->a[ME], CHUNK, taken.word);
-    } else if (operation == PULL) {
+    if (operation == PULL) {
         EXPECT_EQ(pinti_device_pulled(&w->a[ME], CHUNK, taken.word), OK);
     } else if (operation == PUSH) {
         EXPECT_EQ(pinti_push_commit(&w->a[ME], CHUNK, taken.word), OK);
@@ -200,8 +198,8 @@ static void go_through(world *w, enum operation operation, pint_view **early, bo
 /* Before the operation, or in the middle of it; still there at its end, or gone by then. */
 TEST(WritableView, KeepsHostAndDeviceApartWheneverThereWasOne)
 {
-    static const enum operation operations[] = {BARE_PULL, PULL, PUSH, CHANGE};
-    static const uint32_t before[] = {H, H, A, H | A};
+    static const enum operation operations[] = {PULL, PUSH, CHANGE};
+    static const uint32_t before[] = {H, A, H | A};
     for (size_t i = 0; i < COUNT_OF(operations); i++) {
         for (int way = 0; way < 4; way++) {
             world w;
@@ -222,8 +220,8 @@ TEST(WritableView, KeepsHostAndDeviceApartWheneverThereWasOne)
 
 TEST(WritableView, ThatIsGoneBeforeLeavesNothing)
 {
-    static const enum operation operations[] = {BARE_PULL, PULL, PUSH, CHANGE};
-    static const uint32_t before[] = {H, H, A, H | A};
+    static const enum operation operations[] = {PULL, PUSH, CHANGE};
+    static const uint32_t before[] = {H, A, H | A};
     for (size_t i = 0; i < COUNT_OF(operations); i++) {
         world w;
         pint_view *none = NULL;
@@ -322,10 +320,6 @@ static void *pull_for_ever(void *context)
     pinti_copy_desc *copy = &s->w->a[s->session];
     while (pinti_load32_acquire(s->is_over) == 0) {
         pinti_taken taken;
-        uint64_t word;
-        if (pinti_pull_begin(copy, CHUNK, &word) == OK) {
-            (void)pinti_pull_commit(copy, CHUNK, word);
-        }
         if (pinti_device_take(copy, CHUNK, PINTI_TAKE_TO_PULL, &taken) == OK) {
             (void)pinti_device_pulled(copy, CHUNK, taken.word);
         }
