@@ -5,11 +5,13 @@
 #
 # usage: bench/gpu/run.sh [--build FOLDER]
 #
-#   --build FOLDER  take programs that are built already (with tests and benches): for machines
-#                   without a compiler or the libraries' headers
-#   $PROBE          a program whose output goes into the report as it is
-#   $DEVICE         which GPU; cuda:0 if unset
-#   $RESULTS        folder for the report; bench/results if unset
+#   --build FOLDER     take programs that are built already (with tests and benches): for machines
+#                      without a compiler or the libraries' headers
+#   $DEVICE            which GPU the bench uses; cuda:0 if unset. Probe and tests: the first visible
+#   $RESULTS           folder for the report; bench/results if unset
+#   $PINTABLE_LIBCUDA  the driver, if it is not libcuda.so.1: the fake one tries this script out
+#
+# Needs neither nvcc nor nvidia-smi. Packages that the build needs are installed with apt-get.
 #
 # Exit status: 0, 1 when something failed (the report says what), 77 without a GPU.
 set -euo pipefail
@@ -26,26 +28,32 @@ elif (($# > 0)); then
     exit 64
 fi
 
-has_gpu() {
-    [[ -e /dev/nvidia0 || -e /dev/dxg ]] || { nvidia-smi -L 2>/dev/null | grep -q .; }
+# Only so that nothing is built for nothing: the probe is who knows.
+may_have_gpu() {
+    [[ -n ${PINTABLE_LIBCUDA:-} ]] || compgen -G '/dev/nvidia[0-9]*' >/dev/null ||
+        [[ -e /dev/dxg || -e /dev/nvgpu || -e /dev/nvhost-gpu ]] ||
+        [[ $(nvidia-smi -L 2>/dev/null || true) == GPU* ]]
 }
-if ! has_gpu; then
-    echo "no GPU on this machine: nothing was built, run or reported" >&2
+no_gpu() {
+    echo "no GPU on this machine: nothing was $1" >&2
     exit 77
-fi
+}
+may_have_gpu || no_gpu "built, run or reported"
 
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
-failed=0
+failed=0 rc=0
 
-# step NAME MOST_S COMMAND...: within the time that is left; output into $work/NAME.
+# step NAME MOST_S COMMAND...: within the time that is left; output into $work/NAME, status in rc.
 step() {
-    local name=$1 most=$2 left=$((limit_s - SECONDS)) rc=0
+    local name=$1 most=$2 left=$((limit_s - SECONDS))
+    rc=0
     shift 2
     ((left < most)) || left=$most
     echo "== $name" >&2
     if ((left <= 0)); then
         echo "not run: $limit_s s are over" >"$work/$name"
+        rc=1
         failed=1
         return
     fi
@@ -59,21 +67,47 @@ step() {
     fi
 }
 
-build_all() {
-    cmake -S . -B build/gpu -G Ninja -DCMAKE_BUILD_TYPE=Release -DPINT_BUILD_TESTS=ON \
-        -DPINT_BUILD_BENCH=ON >"$1" 2>&1 && cmake --build build/gpu --parallel "$(nproc)" >>"$1" 2>&1
+programs=(pintabled pintable_cli pintable_broker device_gpu_test machine_bench device_bench gpu_probe)
+
+# shellcheck disable=SC2317 # called by a shell under timeout
+configure() {
+    local generator=()
+    if command -v ninja >/dev/null; then
+        generator=(-G Ninja)
+    fi
+    cmake -S . -B build/gpu "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DPINT_BUILD_TESTS=ON \
+        -DPINT_BUILD_BENCH=ON
 }
+# shellcheck disable=SC2317
+build_all() {
+    local packages=(cmake make ninja-build gcc g++ libc6-dev pkg-config libcjson-dev libcsv-dev
+        zlib1g-dev libgtest-dev)
+    local as_root=()
+    if ((EUID != 0)); then
+        as_root=(sudo -n)
+    fi
+    if ! configure; then
+        echo "== installing ${packages[*]}"
+        rm -rf build/gpu # what was found by another generator or compiler
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y \
+                --no-install-recommends "${packages[@]}" && configure || return 1
+    fi
+    cmake --build build/gpu --parallel "$(nproc)" --target "$@"
+}
+export -f configure build_all
 
 if [[ -z $folder ]]; then
-    echo "== build" >&2
-    if ! build_all "$work/build"; then
+    step build 200 bash -c 'build_all "$@"' build_all "${programs[@]}"
+    if ((rc != 0)); then
         tail -n 40 "$work/build" >&2
         echo "run.sh: it does not build; with --build FOLDER programs built elsewhere are taken" >&2
         exit 1
     fi
     folder=$PWD/build/gpu
 fi
-export PINTABLED=$folder/bin/pintabled PINTABLE_BROKER=$folder/bin/pintable-broker
+BENCH_COMMIT=$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+export BENCH_COMMIT PINTABLED=$folder/bin/pintabled PINTABLE_BROKER=$folder/bin/pintable-broker
 
 # shellcheck disable=SC2317 # called by a shell under timeout
 run_gpu_tests() {
@@ -90,23 +124,38 @@ run_gpu_tests() {
 export -f run_gpu_tests
 export folder
 
-if [[ -n ${PROBE:-} ]]; then
-    step probe 120 "$PROBE"
+step probe 100 "$folder/bench/gpu_probe"
+if ((rc == 77)); then
+    cat "$work/probe" >&2
+    no_gpu "run or reported"
 fi
-step tests 150 bash -c run_gpu_tests
-step machine 30 "$folder/bench/machine_bench" --json "$work/lines.json"
-step bench 200 "$folder/bench/device_bench" --device "$device" --json "$work/lines.json"
+step tests 100 bash -c run_gpu_tests
+step machine 20 "$folder/bench/machine_bench" --json "$work/lines.json"
+step bench 180 "$folder/bench/device_bench" --device "$device" --json "$work/lines.json"
 
 # --- The report -----------------------------------------------------------------------------------
 
-gpu_field() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | paste -sd ';' || true; }
+# What it prints when it fails is no answer.
+gpu_field() {
+    local answer
+    if answer=$(nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null); then
+        paste -sd ';' <<<"$answer"
+    fi
+}
+# 1: the name, 2: the CUDA version of the driver, as the driver says them.
+of_probe() { sed -n "s/^\(.*\), driver of CUDA \([0-9.]*\)\$/\\$1/p" "$work/probe" | head -n 1; }
+gpu_name() {
+    local name
+    name=$(gpu_field name)
+    echo "${name:-$(of_probe 1)}"
+}
 driver_version() {
     local version
     version=$(gpu_field driver_version)
     if [[ -z $version && -r /proc/driver/nvidia/version ]]; then
         version=$(head -n 1 /proc/driver/nvidia/version)
     fi
-    echo "${version:-unknown}"
+    echo "${version:-not said}, of CUDA $(of_probe 2)"
 }
 section() {
     if [[ -e $work/$2 ]]; then
@@ -121,11 +170,11 @@ name=$results/gpu-$(date -u +%Y-%m-%d-%H%M)
 {
     printf '# Device bench on %s, %s\n\n' "$device" "$(date -u '+%Y-%m-%d %H:%M UTC')"
     printf '| what | |\n|---|---|\n'
-    printf '| GPU | %s |\n' "$(gpu_field name)"
+    printf '| GPU | %s |\n' "$(gpu_name)"
     printf '| driver | %s |\n' "$(driver_version)"
     printf '| kernel | %s |\n' "$(uname -srm)"
     printf '| CPU | %s x %s |\n' "$(nproc)" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
-    printf '| commit | %s |\n' "$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)"
+    printf '| commit | %s |\n' "$BENCH_COMMIT"
     printf '| outcome | %s |\n' "$( ((failed == 0)) && echo 'all ran' || echo 'SOMETHING FAILED')"
     printf '| time | %s s |\n' "$SECONDS"
     section "Figures" bench
