@@ -227,6 +227,9 @@ PROC(gpu_reader)
         pinti_cuda.memset_d8_async(pint_copy_values(g.copy), 0x55, BYTES, g.stream);
     CT_REQUIRE(result != PINTI_CU_SUCCESS ||
                pinti_cuda.stream_synchronize(g.stream) != PINTI_CU_SUCCESS);
+    CT_REQUIRE(pinti_cuda.ctx_pop_current(&context) == PINTI_CU_SUCCESS);
+    CT_REQUIRE(pinti_cuda.primary_ctx_release(0) == PINTI_CU_SUCCESS);
+    close_gpu(&g); /* also on a GPU that is lost to this process */
     return 0;
 }
 
