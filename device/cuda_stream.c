@@ -207,6 +207,10 @@ pint_status pinti_cuda_copy(pinti_backend *backend, bool to_device, const pinti_
 static pint_status record(const pinti_cuda_state *cuda, pinti_mark *mark, pinti_cu_stream stream,
                           pint_error *err)
 {
+    const pint_status status = refuse_capture(cuda, stream, err); /* it would never pass */
+    if (status != PINT_OK) {
+        return status;
+    }
     pinti_cu_result result = pinti_cuda.event_create(&mark->event, PINTI_CU_EVENT_DISABLE_TIMING);
     if (result != PINTI_CU_SUCCESS) {
         return failed(cuda, result, "cuEventCreate", err);
@@ -231,9 +235,6 @@ pint_status pinti_cuda_mark(pinti_backend *backend, void *stream, pinti_mark **o
     if (mark == NULL) {
         status = pinti_fail(err, PINT_E_NO_MEMORY, 0, "device 'cuda': mark");
     } else {
-        status = refuse_capture(cuda, stream, err); /* the mark would never pass */
-    }
-    if (status == PINT_OK) {
         status = record(cuda, mark, stream, err);
     }
     pinti_cuda_leave();

@@ -7,7 +7,8 @@
 #   nvcc      a build that finds the newest compiler: device.cuh and the example for GPUs are compiled
 #             without warnings, and the tests of the CUDA half run (130 MB are fetched)
 #
-# The index has no nvcc of CUDA 12. Ends with a table; fails if a line of it does.
+# The index has no nvcc of CUDA 12. Ends with a table. Exit status: 0, 1 if a line of it failed, else 77
+# if something could not be fetched.
 # usage: toolkit.sh [headers|nvcc]...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -31,12 +32,17 @@ folder=build/toolkit
 architectures="80 90"
 
 n_failed=0
+n_missing=0
 table=()
 
 # line NAME RESULT
 line() {
     table+=("$(printf '%-28s %s' "$1" "$2")")
-    [[ $2 == passed* ]] || n_failed=$((n_failed + 1))
+    case $2 in
+    passed*) ;;
+    missing*) n_missing=$((n_missing + 1)) ;;
+    *) n_failed=$((n_failed + 1)) ;;
+    esac
 }
 
 # fetch NAME REQUIREMENT...: unpacked into a folder of that name, once.
@@ -57,7 +63,7 @@ compare() {
         echo "== $name"
         if ! fetch "$name" "$wheel"; then
             tail -n 3 "$folder/$name.log" >&2 || true
-            line "$name" "FAILED: pip could not get $wheel"
+            line "$name" "missing: pip could not get $wheel"
             continue
         fi
         include=$(dirname "$(find "$folder/$name" -name cudaTypedefs.h -print -quit)")
@@ -82,7 +88,7 @@ compile() {
     echo "== $name"
     if ! fetch "$name" "${compiler[@]}"; then
         tail -n 3 "$folder/$name.log" >&2 || true
-        line "$name" "FAILED: pip could not get ${compiler[*]}"
+        line "$name" "missing: pip could not get ${compiler[*]}"
         return
     fi
     root=$(dirname "$(dirname "$(find "$PWD/$folder/$name" -path '*/bin/nvcc' -print -quit)")")
@@ -122,4 +128,7 @@ for leg in "$@"; do
     esac
 done
 printf '%s\n' "${table[@]}"
-((n_failed == 0))
+if ((n_failed > 0)); then
+    exit 1
+fi
+((n_missing == 0)) || exit 77

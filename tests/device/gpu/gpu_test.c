@@ -7,6 +7,8 @@
  */
 
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -29,12 +31,27 @@ typedef struct gpu {
     void *stream;
 } gpu;
 
+/* The service of this build, wherever it was carried to: machines with a GPU may have no compiler.
+ */
+static void name_service(void)
+{
+    char path[512];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    ASSERT_GT(n, 0);
+    path[n] = '\0';
+    char *const end = strstr(path, "/tests/bin/");
+    ASSERT_NE((void *)end, NULL);
+    (void)snprintf(end, sizeof(path) - (size_t)(end - path), "/bin/pintabled");
+    ASSERT_EQ(setenv("PINTABLED", path, 1), 0);
+}
+
 /* NULL: there is a GPU. Else why not. */
 static const char *open_gpu(gpu *g)
 {
     static pint_error why;
     *g = (gpu){.info = PINT_DEVICE_INFO_INIT};
     live_set_up();
+    name_service();
     EXPECT_OK(live_join(ct_tmpdir(), 0, &g->pool), &live_err);
     const pint_status status = pint_device_open(g->pool, "cuda:0", &g->device, &why);
     if (status == PINT_E_NO_DEVICE) {
@@ -227,6 +244,9 @@ PROC(gpu_reader)
         pinti_cuda.memset_d8_async(pint_copy_values(g.copy), 0x55, BYTES, g.stream);
     CT_REQUIRE(result != PINTI_CU_SUCCESS ||
                pinti_cuda.stream_synchronize(g.stream) != PINTI_CU_SUCCESS);
+    CT_REQUIRE(pinti_cuda.ctx_pop_current(&context) == PINTI_CU_SUCCESS);
+    CT_REQUIRE(pinti_cuda.primary_ctx_release(0) == PINTI_CU_SUCCESS);
+    close_gpu(&g); /* also on a GPU that is lost to this process */
     return 0;
 }
 
