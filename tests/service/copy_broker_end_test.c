@@ -331,7 +331,7 @@ static void let_end(pid_t pid)
 
 static void one_that_does_not_end(const char *disable)
 {
-    ASSERT_NO_FATAL(start_with("300", disable));
+    ASSERT_NO_FATAL(start_with("1000", disable));
     EXPECT_EQ(open_at(&a, 0, PINT_COPY_VMM).code, 0);
     const pid_t pid = broker_pid();
     if (!keep_from_ending(pid)) {
@@ -371,7 +371,7 @@ TEST(BrokerEnd, OneThatDoesNotEndStopsNobodyWithoutPidfds)
 TEST(BrokerEnd, TwoThatDoNotEndAreEnough, .timeout_s = 60)
 {
     pid_t pids[2];
-    ASSERT_NO_FATAL(start_with("300", NULL));
+    ASSERT_NO_FATAL(start_with("1000", NULL));
     for (int i = 0; i < 2; i++) {
         fake_broker_mode("ok");
         const raw_copy copy = open_at(&a, i, 0); /* the second is waited for: 5 s */
