@@ -8,6 +8,7 @@
 #include "ipc/service/broker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,7 +25,8 @@
 #include "ipc/wire.h"
 #include "pintable/device.h"
 
-#define NONE UINT32_MAX
+#define NONE       UINT32_MAX
+#define STRAYS_MAX 64u /* more restarts in a row than these there are not */
 
 static pinti_copy_rec *record(const pinti_service *service, uint32_t copy)
 {
@@ -315,11 +317,46 @@ static bool take_answer(pinti_service *service, pinti_broker *broker,
     return true;
 }
 
+/* One that was not asked for. A broker that is older than this incarnation owes answers to the
+ * dead, whose memory is given back; few, since one is asked at a time. False: it makes no sense. */
+static bool take_stray(pinti_service *service, pinti_broker *broker,
+                       const pinti_broker_reply *reply)
+{
+    if (broker->is_child || ++broker->n_strays > STRAYS_MAX) {
+        return false; /* all that it was ever asked we have asked, one after the other */
+    }
+    if (reply->status == PINT_OK && reply->has_ipc) {
+        pinti_broker_free(service, broker->device, 0, reply->id);
+    }
+    if (reply->is_last) {
+        give_up(service, broker, reply);
+    }
+    return true;
+}
+
+/* A packet whose descriptor finds no room is cut short, and cannot be told from one that makes no
+ * sense. So the spare one makes room for it; if that was the last, it is given back. */
+static int receive(pinti_service *service, const pinti_broker *broker, size_t *out_bytes,
+                   int *out_fd, bool *out_full)
+{
+    unsigned n_fds = 0;
+    close_fd(&service->reserve_fd);
+    const int rc = pinti_wire_recv(broker->fd, service->buffer, out_bytes, out_fd, 1, &n_fds, true);
+    *out_fd = rc == 0 && n_fds > 0 ? *out_fd : -1;
+    service->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    *out_full = service->reserve_fd < 0 && *out_fd >= 0;
+    if (*out_full) {
+        close_fd(out_fd);
+        service->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    return rc;
+}
+
 void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
 {
     size_t bytes = 0;
     int fd = -1;
-    unsigned n_fds = 0;
+    bool is_full = false;
     if (broker->fd < 0) {
         return;
     }
@@ -327,7 +364,7 @@ void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
         end(service, broker, "its socket has failed");
         return;
     }
-    const int rc = pinti_wire_recv(broker->fd, service->buffer, &bytes, &fd, 1, &n_fds, true);
+    const int rc = receive(service, broker, &bytes, &fd, &is_full);
     if (rc == PINTI_WIRE_WOULD_BLOCK) {
         return;
     }
@@ -336,19 +373,18 @@ void pinti_broker_ready(pinti_service *service, pinti_broker *broker)
         return;
     }
     pinti_broker_reply reply;
-    fd = n_fds > 0 ? fd : -1;
     bool good = pinti_broker_parse(service->buffer, bytes, &reply) == PINT_OK;
+    if (good && is_full && reply.status == PINT_OK) {
+        reply.status = PINT_E_LIMIT;
+        (void)snprintf(reply.text, sizeof(reply.text),
+                       "copy.open: the service has no descriptors left");
+    }
     if (good && broker->asked_copy != NONE && reply.id == broker->asked_id) {
         good = take_answer(service, broker, &reply, &fd);
-    } else if (good && broker->is_child) {
-        good = false; /* all that it was ever asked we have asked, one after the other */
-    } else if (good && reply.status == PINT_OK && reply.has_ipc) {
-        pinti_broker_free(service, broker->device, 0,
-                          reply.id); /* a dead service's, nobody's now */
+    } else if (good) {
+        good = take_stray(service, broker, &reply);
     }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
+    close_fd(&fd);
     if (!good) {
         end(service, broker, "it sent what is no answer");
     }
@@ -371,7 +407,8 @@ void pinti_broker_restore(pinti_service *service, const pinti_kept *kept)
     broker->pidfd = fds[1];
     broker->pid = kept->pid;
     broker->serial = kept->id;
-    broker->has_made = true; /* or it would not be worth a second try: nobody knows */
+    broker->has_made = true; /* nobody knows; then it is worth a second try */
+    broker->n_strays = 0;
 }
 
 bool pinti_brokers_hand_over(pinti_service *service)

@@ -68,6 +68,7 @@ typedef struct pinti_broker {
     uint32_t asked_copy; /* UINT32_MAX: none */
     uint64_t asked_id;   /* of the record */
     uint64_t due_ms;
+    uint32_t n_strays; /* answers to what an earlier incarnation asked */
     bool has_answered; /* its driver has been started */
     bool has_made;     /* so once it worked */
     uint64_t *frees;   /* [n_frees] records whose memory it is yet to be told to free */

@@ -557,6 +557,7 @@ TEST(FakeSetting, ThatIsNotUnderstoodEndsTheProcess)
     fake.reset();
     static const char *const bad[][2] = {
         {"FAKECUDA_FAIL", "cuMemCreat:2"}, {"FAKECUDA_FAIL", "cuMemCreate:0"},
+        {"FAKECUDA_STOP", "cuMemCreate"},  {"FAKECUDA_STOP", "cuMemCreate:1"},
         {"FAKECUDA_ASYNC", "later"},       {"FAKECUDA_DEVICES", "two"},
         {"FAKECUDA_DRIVER", "none"},
     };

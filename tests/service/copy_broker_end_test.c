@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -189,6 +190,46 @@ TEST(BrokerEnd, OneThatIsBusyHearsOfAllThatIsToBeFreed, .timeout_s = 60)
     ASSERT_NO_FATAL(finish());
 }
 
+/* The answer to a service without descriptors is no reason to end who gave it. */
+TEST(BrokerEnd, ADescriptorThatFindsNoRoomIsNotItsFault)
+{
+    enum { FDS = 96 };
+    int clients[FDS];
+    int n = 0;
+    raw_stat now;
+    struct rlimit before;
+    ASSERT_NO_FATAL(start_with("30000", NULL));
+    const raw_copy ipc = open_at(&a, 0, PINT_COPY_IPC);
+    ASSERT_EQ(ipc.code, 0);
+    const pid_t pid = broker_pid();
+    fake_broker_stop_at("made");
+    send_open(&a, 1, PINT_COPY_VMM);
+    EXPECT_TRUE(ct_eventually(fake_broker_count("stopped made") == 1, 10000));
+    ASSERT_TRUE(raw_get_stat(service.address, &now));
+    ASSERT_LT(now.fds, FDS);
+    ASSERT_EQ(prlimit((pid_t)now.pid, RLIMIT_NOFILE, NULL, &before), 0);
+    const struct rlimit few = {FDS, before.rlim_max};
+    ASSERT_EQ(prlimit((pid_t)now.pid, RLIMIT_NOFILE, &few, NULL), 0);
+    for (; n < FDS; n++) {
+        clients[n] = raw_connect(service.address);
+        if (raw_code(clients[n], "ping", "{}") != 0) {
+            EXPECT_EQ(close(clients[n]), 0);
+            break; /* turned away: that was the last */
+        }
+    }
+    EXPECT_LT(n, FDS);
+    EXPECT_EQ(kill(pid, SIGCONT), 0);
+    EXPECT_EQ(copy_receive(&a).code, PINT_E_LIMIT);
+    EXPECT_EQ(copy_state(&a, ipc.copy), PINTI_LIVE);
+    EXPECT_EQ(prlimit((pid_t)now.pid, RLIMIT_NOFILE, &before, NULL), 0);
+    while (n > 0) {
+        EXPECT_EQ(close(clients[--n]), 0);
+    }
+    EXPECT_EQ(open_at(&a, 1, PINT_COPY_VMM).code, 0);
+    EXPECT_TRUE(ct_eventually(broker_pid() == pid, 10000)); /* until clients are taken again */
+    ASSERT_NO_FATAL(finish());
+}
+
 /* One that was never asked for a second answer does not get one believed. */
 TEST(BrokerEnd, AnswersTooMany)
 {
@@ -290,7 +331,7 @@ static void let_end(pid_t pid)
 
 static void one_that_does_not_end(const char *disable)
 {
-    ASSERT_NO_FATAL(start_with("300", disable));
+    ASSERT_NO_FATAL(start_with("1000", disable));
     EXPECT_EQ(open_at(&a, 0, PINT_COPY_VMM).code, 0);
     const pid_t pid = broker_pid();
     if (!keep_from_ending(pid)) {
@@ -330,7 +371,7 @@ TEST(BrokerEnd, OneThatDoesNotEndStopsNobodyWithoutPidfds)
 TEST(BrokerEnd, TwoThatDoNotEndAreEnough, .timeout_s = 60)
 {
     pid_t pids[2];
-    ASSERT_NO_FATAL(start_with("300", NULL));
+    ASSERT_NO_FATAL(start_with("1000", NULL));
     for (int i = 0; i < 2; i++) {
         fake_broker_mode("ok");
         const raw_copy copy = open_at(&a, i, 0); /* the second is waited for: 5 s */
