@@ -171,8 +171,23 @@ PINT_API void pint_copy_close(pint_copy *copy);
 
 /**
  * Bring what is newer on the device to the host, then drop the copy for everybody. Those who have
- * it open keep the memory until they close it.
- * @retval PINT_E_BUSY  a bracket is open on it
+ * it open keep the memory until they close it; their calls give PINT_E_DEVICE_LOST from then on.
+ *
+ * Loses nothing: it is dropped only when no session has a bracket on it or copies from or to it,
+ * and no chunk is newest there alone. Else it stays as it was, and who works on it notices nothing.
+ * Torn chunks stay torn. For the user of the copy or of the table, the service's user and root.
+ *
+ * @retval PINT_E_BUSY          a bracket is open on it, here or in another session, or has ended
+ *                              and is not passed by its stream; or a chunk is held: try again
+ * @retval PINT_E_DEVICE_AHEAD  another session made a chunk newest there alone after its bytes were
+ *                              brought to the host: try again; or a chunk is newest on another
+ *                              device, where this process has not opened its copy
+ * @retval PINT_E_PERMISSION    another user's copy of another user's table
+ * @retval PINT_E_DEVICE_LOST   it was dropped already, or the device is lost
+ * @retval PINT_E_DEVICE        the driver refused the copies to the host; says what
+ * @retval PINT_E_GONE, PINT_E_NO_SERVICE, PINT_E_STALE
+ *                              no answer: it may be dropped or not; it can be asked for again
+ * @retval PINT_E_FORKED
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_copy_drop(pint_copy *copy, pint_error *err);
