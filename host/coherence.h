@@ -210,9 +210,9 @@ typedef struct pinti_copy_users {
 bool pinti_copy_has_strays(const pinti_copy_sync *sync, const pinti_copy_chunk *chunks,
                            uint32_t n_chunks, const pinti_copy_users *users);
 
-/* While the record is CLOSING: nobody opens the copy then, so that who does not refer to it cannot
- * write a word of his own in place of the one that was looked at. Returns whether there were any;
- * the bell must be rung then. */
+/* While the record is CLOSING: whoever opens the copy then waits for LIVE, so that who does not
+ * refer to it cannot write a word of his own in place of the one that was looked at. Returns
+ * whether there were any; the bell must be rung then. */
 bool pinti_copy_clear_strays(pinti_copy_sync *sync, pinti_copy_chunk *chunks, uint32_t n_chunks,
                              const pinti_copy_users *users);
 

@@ -5,9 +5,9 @@
  * no harm: a copy that is there is found, one that is gone is gone.
  *
  * Opening: the answer names a copy; then the slot notes a reference; then the record is looked at
- * again. If it is LIVE still, the service sees the reference before it frees anything (R11). If
- * not, the copy was dropped or evicted in between, or may be just now (CLOSING): the question is
- * asked again.
+ * again. If it is LIVE still, the service sees the reference before it frees anything (R11). While
+ * it is CLOSING, that is waited for. If it is neither, the copy was dropped or evicted in between:
+ * the question is asked again.
  */
 
 #include "ipc/copies.h"
@@ -19,6 +19,7 @@
 
 #include "host/error.h"
 #include "host/interrupt.h"
+#include "host/wait.h"
 #include "host/word.h"
 #include "ipc/connect.h"
 #include "ipc/json.h"
@@ -94,12 +95,6 @@ static uint64_t record_state(const pint_pool *pool, uint32_t index)
 {
     /* seq: after the slot's word, as the service stores DYING before it reads slots (R11) */
     return pinti_load64_seq(&pinti_cat_copies(pool->catalog)[index].xgen_state);
-}
-
-static bool is_live(const pint_pool *pool, uint32_t index, uint32_t generation)
-{
-    const uint64_t state = record_state(pool, index);
-    return pinti_gen_of(state) == generation && pinti_state_of(state) == PINTI_LIVE;
 }
 
 bool pinti_copy_is_dropped(const pint_pool *pool, uint32_t index, uint32_t generation)
@@ -196,18 +191,44 @@ static pint_status take_opened(cJSON *result, int fd, pinti_opened_copy *out, pi
     return PINT_OK;
 }
 
-/* Refer to the copy; false, with nothing held, when it is gone already. */
-static bool adopt(pint_pool *pool, const pinti_opened_copy *copy)
+/* A copy whose record is looked at until it is not CLOSING. */
+typedef struct settling {
+    const pint_pool *pool;
+    uint32_t index;
+    uint32_t generation;
+    bool is_live;
+} settling;
+
+static bool is_settled(void *context)
 {
+    settling *s = context;
+    const uint64_t state = record_state(s->pool, s->index);
+    const bool is_same = pinti_gen_of(state) == s->generation;
+    s->is_live = is_same && pinti_state_of(state) == PINTI_LIVE;
+    return !is_same || pinti_state_of(state) != PINTI_CLOSING;
+}
+
+/* Refer to the copy; *out_adopted false, with nothing held, when it is gone already. Between the
+ * reference and LIVE nothing may be done in the copy. */
+static pint_status adopt(const pinti_table_desc *table, const pinti_opened_copy *copy,
+                         bool *out_adopted, pint_error *err)
+{
+    pint_pool *pool = table->pool;
     pinti_a64 *refs = pinti_slot_copies(pool->slot);
+    settling s = {.pool = pool, .index = copy->index, .generation = copy->generation};
+    *out_adopted = false;
     if (!pinti_ref_take_patiently(refs, copy->index, copy->generation)) {
-        return false;
+        return PINT_OK;
     }
-    if (is_live(pool, copy->index, copy->generation)) {
-        return true;
+    const pint_status status =
+        is_settled(&s) ? PINT_OK
+                       : pinti_wait(pool, table->bell, is_settled, &s, OPEN_MS, true, "copy", err);
+    if (status == PINT_OK && s.is_live) {
+        *out_adopted = true;
+    } else {
+        (void)pinti_ref_drop(refs, copy->index, copy->generation);
     }
-    (void)pinti_ref_drop(refs, copy->index, copy->generation);
-    return false;
+    return status;
 }
 
 static pint_status ask_once(const opening *open, pinti_opened_copy *out, pint_error *err)
@@ -254,10 +275,14 @@ pint_status pinti_request_copy(const pint_column *column, uint32_t device, uint3
             return status;
         }
         was_created = was_created || copy.created;
+        bool is_adopted = false;
         if (pinti_pool_is_stale(pool)) {
             status = pinti_fail(err, PINT_E_STALE, 0,
                                 "copy: the pool was replaced: leave it and join again");
-        } else if (adopt(pool, &copy)) {
+        } else {
+            status = adopt(column->table->desc, &copy, &is_adopted, err);
+        }
+        if (is_adopted) {
             copy.created = was_created;
             *out_copy = copy;
             return PINT_OK;

@@ -50,8 +50,9 @@ void pinti_copy_release(pint_pool *pool, uint32_t index, uint32_t generation);
 
 /* Drop it for everybody: the record becomes DYING, the device leaves the masks of its chunks. Who
  * has it open keeps the memory until release. PINT_OK also when it is gone already.
- * PINT_E_BUSY: a session reads on the device or copies; PINT_E_DEVICE_AHEAD: a chunk is newest
- * there alone, so bring it to the host first. Nothing has changed then. */
+ * PINT_E_BUSY: a session reads on the device, or holds a chunk by way of the copy;
+ * PINT_E_DEVICE_AHEAD: a chunk is newest there alone, so bring it to the host first. Nothing has
+ * changed then, and the record was CLOSING for a moment. PINT_E_PERMISSION. */
 pint_status pinti_request_copy_drop(pint_pool *pool, uint32_t index, uint32_t generation,
                                     pint_error *err);
 
@@ -59,7 +60,8 @@ pint_status pinti_request_copy_drop(pint_pool *pool, uint32_t index, uint32_t ge
 pint_status pinti_request_copy_discard(pint_pool *pool, uint32_t index, uint32_t generation,
                                        pint_error *err);
 
-/* Is it dropped, or its broker dead? Then brackets fail, and the memory may hold anything. */
+/* Is it dropped, or its broker dead? Not while it is CLOSING. Then brackets fail, and the memory
+ * may hold anything. */
 bool pinti_copy_is_dropped(const pint_pool *pool, uint32_t index, uint32_t generation);
 
 #endif

@@ -179,14 +179,22 @@ PINT_API void pint_copy_close(pint_copy *copy);
 
 /**
  * Bring what is newer on the device to the host, then drop the copy for everybody. Those who have
- * it open keep the memory until they close it. Torn chunks stay torn, and what is newest on another
- * device stays there.
+ * it open keep the memory until they close it; their calls give PINT_E_DEVICE_LOST from then on.
  *
- * Waits up to a second for work that has ended or that other processes are at. Nothing is lost and
- * the copy is there as before unless it returns PINT_OK.
- * @retval PINT_E_BUSY  a bracket is open on it in this process, or others work on it all the time
- * @retval PINT_E_DEVICE, PINT_E_DEVICE_LOST  it cannot be brought: pint_copy_discard() drops it
- * @retval PINT_E_PERMISSION  the pool was joined read-only
+ * Loses nothing: it is dropped only when no session has a bracket on it or copies from or to it,
+ * and no chunk is newest there alone; waits up to a second for that. Else it stays as it was, and
+ * who works on it notices nothing. Torn chunks stay torn, and what is newest on another device
+ * stays there. For the user of the copy or of the table, the service's user and root.
+ *
+ * @retval PINT_E_BUSY          a bracket is open on it in this process, or others work on it all
+ *                              the time: try again
+ * @retval PINT_E_PERMISSION    another user's copy of another user's table, or the pool was joined
+ *                              read-only
+ * @retval PINT_E_DEVICE_LOST   it was dropped already, or the device is lost: pint_copy_discard()
+ * @retval PINT_E_DEVICE        the driver refused the copies to the host; says what
+ * @retval PINT_E_GONE, PINT_E_NO_SERVICE, PINT_E_STALE
+ *                              no answer: it may be dropped or not; it can be asked for again
+ * @retval PINT_E_FORKED
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_copy_drop(pint_copy *copy, pint_error *err);

@@ -166,8 +166,8 @@ pint_status pinti_cat_copy_create(pinti_cat *cat, const pinti_copy_ask *ask,
                                   const pinti_range *sync, uint32_t *out_copy, pint_error *err);
 /* BUILDING -> LIVE. ipc NULL: PINT_COPY_VMM. broker: serial of the process that owns it. */
 void pinti_cat_copy_set_live(pinti_cat *cat, uint32_t copy, const uint8_t ipc[64], uint64_t broker);
-/* LIVE -> CLOSING (sequentially consistent): nothing begins in it, nobody opens it. To be followed
- * by _reopen() or _kill() before anything else is served. */
+/* LIVE -> CLOSING (sequentially consistent): nothing begins in it, who opens it waits. To be
+ * followed by _reopen() or _kill() before anything else is served. */
 void pinti_cat_copy_close(pinti_cat *cat, uint32_t copy);
 /* CLOSING -> LIVE: nothing was taken from anybody. The bell must be rung afterwards. */
 void pinti_cat_copy_reopen(pinti_cat *cat, uint32_t copy);

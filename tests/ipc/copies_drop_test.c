@@ -132,6 +132,22 @@ static enum pinti_coherence act_read(void)
     return seen;
 }
 
+/* Opens it once more. */
+static enum pinti_coherence act_open(void)
+{
+    pinti_opened_copy again;
+    pint_error err;
+    const pint_status status =
+        pinti_request_copy(&user.column, user.copy.device, 0, false, &again, &err);
+    EXPECT_OK(status, &err);
+    if (status != PINT_OK) {
+        return PINTI_COH_GONE;
+    }
+    (void)close(again.fd);
+    pinti_copy_release(user.pool, again.index, again.generation);
+    return again.generation == user.opened.generation ? PINTI_COH_OK : PINTI_COH_GONE;
+}
+
 static void *work_on(void *argument)
 {
     work *w = argument;
@@ -141,6 +157,9 @@ static void *work_on(void *argument)
             w->n_done++;
         } else if (end != PINTI_COH_BUSY) {
             w->wrong = end;
+        }
+        if (pinti_copy_is_dropped(user.pool, user.opened.index, user.opened.generation)) {
+            w->wrong = PINTI_COH_GONE;
         }
     }
     return NULL;
@@ -194,4 +213,9 @@ TEST(CopiesDrop, APushOfWhatOnlyTheDeviceHasLosesNothing, .timeout_s = 120)
 TEST(CopiesDrop, AReaderOfWhatOnlyTheDeviceHasGoesOn, .timeout_s = 120)
 {
     drop_against(act_read);
+}
+
+TEST(CopiesDrop, WhoOpensWhatOnlyTheDeviceHasFindsIt, .timeout_s = 120)
+{
+    drop_against(act_open);
 }

@@ -19,9 +19,8 @@ static copy_client a;
 static uint32_t tables[TABLES];
 static uint32_t generations[TABLES];
 
-static void start(const char *budget, const char *const *env)
+static void start_with(const char *const *args, const char *const *env)
 {
-    const char *args[] = {"--device-budget", budget, NULL};
     ASSERT_TRUE(raw_start(&service, ct_tmpdir(), "b", args, env));
     ASSERT_TRUE(copy_join(&a, service.address));
     for (int i = 0; i < TABLES; i++) {
@@ -29,6 +28,12 @@ static void start(const char *budget, const char *const *env)
         (void)snprintf(name, sizeof(name), "t%d", i);
         ASSERT_TRUE(copy_table(&a, name, ROWS, &tables[i], &generations[i]));
     }
+}
+
+static void start(const char *budget, const char *const *env)
+{
+    const char *args[] = {"--device-budget", budget, NULL};
+    start_with(args, env);
 }
 
 static void finish(void)
@@ -111,6 +116,65 @@ TEST(CopyBudget, OneThatCannotFitEvictsNobody)
     EXPECT_TRUE(is_there(0, device));
     const int other = copy_device(&a, "c0da0000000000000000000000000002", true);
     EXPECT_EQ(copy_stat(service.address, other, "budget_bytes"), 8 * MIB);
+    ASSERT_NO_FATAL(finish());
+}
+
+/* It would fit an empty device, but not beside what is in use. */
+TEST(CopyBudget, OneThatDoesNotFitBesideWhatStaysEvictsNobody)
+{
+    ASSERT_NO_FATAL(start("6M", fake_broker_env()));
+    const int device = copy_device(&a, COPY_CUDA, true);
+    const raw_copy used = open_one(0, device);
+    ASSERT_EQ(used.code, 0);
+    copy_refer(&a, &used);
+    EXPECT_EQ(open_one(1, device).code, 0);
+    uint32_t big = 0;
+    uint32_t generation = 0;
+    ASSERT_TRUE(copy_table(&a, "big", 3 * ROWS, &big, &generation)); /* 6M */
+    EXPECT_EQ(copy_open(&a, big, generation, device, 0, true).code, PINT_E_QUOTA);
+    EXPECT_TRUE(is_there(0, device));
+    EXPECT_TRUE(is_there(1, device));
+    /* what only seems to be in use is in nobody's way */
+    ASSERT_TRUE(copy_table(&a, "fits", 2 * ROWS, &big, &generation)); /* 4M */
+    ASSERT_TRUE(is_there(1, device));
+    const uint32_t idle = copy_named(&a, tables[1], device) - 1;
+    pinti_store64_seq(&copy_chunks(&a, idle)[0].xreaders, 1ull << 7);
+    const raw_copy copy = copy_open(&a, big, generation, device, 0, true);
+    ASSERT_EQ(copy.code, 0);
+    EXPECT_EQ(close(copy.fd), 0);
+    EXPECT_TRUE(is_there(0, device));
+    EXPECT_FALSE(is_there(1, device));
+    ASSERT_NO_FATAL(finish());
+}
+
+/* Two idle copies of 2M on the host, and a table whose copy does not fit, they or not. */
+static void expect_nobody_evicted_for(uint64_t rows)
+{
+    uint32_t big = 0;
+    uint32_t generation = 0;
+    const int device = copy_device(&a, COPY_HOST, false);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(open_one(i, device).code, 0);
+    }
+    ASSERT_TRUE(copy_table(&a, "big", rows, &big, &generation));
+    EXPECT_EQ(copy_open(&a, big, generation, device, 0, true).code, PINT_E_QUOTA);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_TRUE(is_there(i, device));
+    }
+}
+
+TEST(CopyBudget, OnTheHostNobodyIsEvictedInVain)
+{
+    ASSERT_NO_FATAL(start("1M", NULL));
+    ASSERT_NO_FATAL(expect_nobody_evicted_for(15 * ROWS)); /* 30M more; 42M of 64M are in use */
+    ASSERT_NO_FATAL(finish());
+}
+
+TEST(CopyBudget, NorForAUserWhoHasTooMuchAlready)
+{
+    const char *args[] = {"--uid-bytes", "32M", NULL};
+    ASSERT_NO_FATAL(start_with(args, NULL));
+    ASSERT_NO_FATAL(expect_nobody_evicted_for(7 * ROWS)); /* 14M more; 26M of 32M are in use */
     ASSERT_NO_FATAL(finish());
 }
 
