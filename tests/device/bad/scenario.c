@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "tests/device/cuda_scenario.h"
+#include "tests/device/bad/scenario.h"
 
 #include <dirent.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_DEVICE_CUDA_SCENARIO_H
-#define TESTS_DEVICE_CUDA_SCENARIO_H
+#ifndef TESTS_DEVICE_BAD_SCENARIO_H
+#define TESTS_DEVICE_BAD_SCENARIO_H
 
 /*
  * All that a worker does with a device copy, on a GPU of the fake driver, as one function that

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/device/cuda_scenario.h"
+#include "tests/device/bad/scenario.h"
 
 #define ERROR_CODE "999"
 #define ERROR_TEXT "CUDA_ERROR_UNKNOWN (999)"

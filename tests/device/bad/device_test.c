@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/device/cuda_scenario.h"
+#include "tests/device/bad/scenario.h"
 
 #define ROWS     (4u * WORLD_CHUNK_ROWS)
 #define RW       (PINT_READ | PINT_WRITE)

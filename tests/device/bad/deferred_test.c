@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/device/cuda_scenario.h"
+#include "tests/device/bad/scenario.h"
 
 #define ROWS SCENARIO_ROWS
 #define RW   (PINT_READ | PINT_WRITE)
