@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import threading
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -83,8 +84,8 @@ class Bracket:
     """Context manager of `DeviceColumn.begin` and `Device.begin`; entered once."""
 
     __slots__ = (
-        "_access", "_arrays", "_chosen", "_device", "_first", "_foreign", "_held", "_keep", "_n",
-        "_single", "_stream", "_timeout",
+        "__weakref__", "_access", "_arrays", "_chosen", "_device", "_first", "_foreign", "_held",
+        "_holder", "_keep", "_n", "_single", "_stream", "_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +117,7 @@ class Bracket:
         self._stream = None if stream is None else stream_number(stream)
         self._single = single
         self._held: Any = None  # the native bracket
+        self._holder = 0  # the thread that entered
         self._foreign: set[int] = set()  # streams of consumers
         self._arrays: dict[str, DeviceArray] | None = None
 
@@ -158,6 +160,9 @@ class Bracket:
                 self._held = opened.native.begin(
                     copies, self._first, self._n, self._access, self._stream, self._timeout
                 )
+                if self._writes:
+                    self._holder = threading.get_ident()
+                    opened.blocks.add(self)
                 return copies
             except DeviceLost:
                 if not open_before:
@@ -192,6 +197,16 @@ class Bracket:
             self._device._opened.native.stream_wait(ours)
             self._foreign.add(stream)
 
+    def _keeps_out(self, column: str, first: int, end: int) -> bool:
+        """Whether this thread writes in these rows in this block, and so would wait for itself."""
+        return (
+            self._held is not None
+            and self._holder == threading.get_ident()
+            and self._first < end
+            and first < self._first + self._n
+            and any(chosen._field.native.name == column for chosen in self._chosen)
+        )
+
     def _over(self, publishes: bool) -> None:
         """Give the rows back. Before anything was written they are as good as ever, but for "w",
         which brought nothing."""
@@ -200,6 +215,7 @@ class Bracket:
             array._close()
         self._arrays.clear()
         held, self._held = self._held, None
+        self._device._opened.blocks.discard(self)
         try:
             if held is not None and publishes:
                 held.end()
