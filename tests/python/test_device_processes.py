@@ -11,6 +11,7 @@ from test_fork import forked
 from test_interrupt import _ends
 
 import pintable
+from pintable import _device_fetch
 
 np = pytest.importorskip("numpy")
 
@@ -243,6 +244,28 @@ def test_storing_some_rows_keeps_the_newest_of_the_others(ahead, d):
     ahead["x"][[CHUNK, CHUNK + 2]] = 8
     assert ahead["x"].numpy()[CHUNK : CHUNK + 3].tolist() == [8, DOUBLED[CHUNK + 1], 8]
     assert d["x"].places(2) == {"device"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "found"),
+    [(None, True), (pintable.DeviceAhead("elsewhere"), False), (pintable.Busy("here"), False)],
+)
+def test_a_chunk_that_is_being_written_is_waited_for(t, outcome, found):
+    """Between the refusal and the look at it: then the newest bytes are in no place."""
+    asked = []
+
+    class Copy:
+        def places(self, chunk: int) -> int:
+            return 0 if chunk == 2 else 1
+
+        def to_host(self, *rows: object) -> None:
+            asked.append(rows)
+            if outcome is not None:
+                raise outcome
+
+    chunks = [0, 1, 2]
+    assert _device_fetch._fetch_from(Copy(), t._native, chunks, None) is found
+    assert asked == [(2 * CHUNK, ROWS - 2 * CHUNK, None)]
 
 
 def test_a_plain_look_fetches_nothing(ahead, d):
