@@ -8,6 +8,7 @@ part of it, which gives the rows back if the block is never left, is `_native.De
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import operator
 import threading
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class Stream:
 
 
 def _number_in(stream: Any) -> Any:
-    """What an object says its number is: the protocol first, then torch's and CuPy's attributes."""
+    """What an object says its number is: the protocol first, then attributes of older packages."""
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
         version, found = protocol() if callable(protocol) else protocol
@@ -63,6 +64,9 @@ def _number_in(stream: Any) -> Any:
         found = getattr(stream, name, None)
         if found is not None:
             return found
+    handle = getattr(stream, "handle", None)  # numba's own
+    if isinstance(handle, ctypes.c_void_p):
+        return handle.value or 0
     return stream
 
 
@@ -72,7 +76,7 @@ def stream_number(stream: Any) -> int:
         number = operator.index(_number_in(stream))
     except (TypeError, RuntimeError):  # RuntimeError: native_handle of a torch.Stream of CPUs
         raise TypeMismatch(
-            "a stream is a number or has __cuda_stream__, cuda_stream, ptr or native_handle, not "
+            "a stream is a number, or an object of torch, CuPy, numba or with __cuda_stream__, not "
             f"{stream!r}"
         ) from None
     if number < 0:
