@@ -119,7 +119,17 @@ static enum pinti_verdict take_to_write(pinti_begin *b, uint32_t chunk)
     return PINTI_BEGIN_TAKEN;
 }
 
-/* What is in the way of a chunk, without taking anything. */
+/* Does another session read or copy the chunk on the device? */
+static bool is_used_elsewhere(const pinti_begin *b, uint32_t chunk)
+{
+    const pinti_copy_desc *desc = &b->import->desc;
+    const uint64_t own_bit = 1ull << desc->slot;
+    return (pinti_load64_seq(&desc->chunks[chunk].xreaders) & ~own_bit) != 0 ||
+           pinti_load64_seq(&desc->chunks[chunk].xcopier) != 0;
+}
+
+/* What is in the way of a chunk, without taking anything. All that may last must be seen here: to
+ * take chunks and give them back rings the bell, and whoever did so in vain would not sleep. */
 static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
 {
     const pinti_copy_desc *desc = &b->import->desc;
@@ -127,18 +137,25 @@ static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
     const bool is_write = (b->access & PINT_WRITE) != 0;
     const uint64_t word = pinti_load64_seq(&desc->column->words[chunk]);
     const bool is_used = use->n_readers > 0 || use->pull != NULL;
-    if (use->writer != PINTI_WRITER_NONE || (is_write && is_used) ||
-        (pinti_chunk_is_held(pinti_chunk_state(word)) && use->pull == NULL)) {
+    if (use->writer != PINTI_WRITER_NONE || (is_write && is_used)) {
         return block(b, chunk);
     }
-    const bool is_stale = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN &&
-                          (pinti_chunk_places(word) & pinti_place_bit(desc->device)) == 0;
-    if (use->n_readers > 0 && use->pull == NULL && is_stale) {
-        /* of older bytes, which a copy would change */
+    if (use->pull != NULL) {
+        return PINTI_BEGIN_TAKEN; /* it is shared */
+    }
+    const bool is_clean = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN;
+    const bool is_stale =
+        is_clean && (pinti_chunk_places(word) & pinti_place_bit(desc->device)) == 0;
+    if (use->n_readers > 0 && is_stale) { /* of older bytes, which a copy would change */
         return pinti_own_bracket(b->import, chunk, 1, PINT_READ) == chunk ? block_by_self(b, chunk)
                                                                           : block(b, chunk);
     }
-    return PINTI_BEGIN_TAKEN;
+    /* what is torn is refused to those who read it, whoever uses it */
+    const bool is_change = is_stale || (is_write && (is_clean || (b->access & PINT_READ) == 0));
+    return pinti_chunk_is_held(pinti_chunk_state(word)) ||
+                   (is_change && is_used_elsewhere(b, chunk))
+               ? block(b, chunk)
+               : PINTI_BEGIN_TAKEN;
 }
 
 /* Give back chunks [first, end), which were taken and neither read nor written. Requires

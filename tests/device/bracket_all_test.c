@@ -104,6 +104,30 @@ TEST(BracketAll, TakesNothingWhenOneIsHeld)
     tear_down(&t);
 }
 
+/* Nothing is held, so that columns are taken before the torn one is met. */
+TEST(BracketAll, TakesNothingWhenOneIsTorn)
+{
+    trio t;
+    pint_copy *n = NULL;
+    ASSERT_NO_FATAL(set_up(&t));
+    n = t.copies[2];
+    ASSERT_OK(begin(&t, RW, 10000), &live_err); /* newest on the device alone */
+    ASSERT_OK(end(&t, RW), &live_err);
+    ASSERT_TRUE(ct_eventually(all_are(&t, 2), 10000));
+    ASSERT_OK(pint_device_begin(n, 0, 1, RW, t.w.stream, 0, &live_err), &live_err);
+    ASSERT_OK(pint_device_cancel(n, 0, 1, RW, t.w.stream, &live_err), &live_err);
+    EXPECT_STATUS(PINT_E_TORN, begin(&t, RW, 10000), &live_err);
+    EXPECT_STATUS(PINT_E_TORN, begin(&t, PINT_READ, 10000), &live_err);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(pint_copy_places(t.copies[i], 3), 2);
+        EXPECT_OK(pint_copy_to_host(t.copies[i], 0, PINT_ALL_ROWS, 0, NULL, &live_err), &live_err);
+    }
+    ASSERT_NO_FATAL(world_host_write(&t.w, 3, 1));
+    EXPECT_OK(begin(&t, PINT_WRITE, 0), &live_err); /* nobody reads; and it mends what is torn */
+    EXPECT_OK(end(&t, PINT_WRITE), &live_err);
+    tear_down(&t);
+}
+
 /* Backend "host" with copies that fail when their time has come. */
 static struct {
     pinti_backend_ops ops;

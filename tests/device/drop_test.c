@@ -51,6 +51,55 @@ TEST(Drop, GivesUpOnWorkThatDoesNotEnd, .timeout_s = 30)
     world_tear_down(&w);
 }
 
+/* Has chunk 0 of x in a reading bracket until it is told to go on. */
+PROC(device_reader)
+{
+    world w;
+    CT_REQUIRE(world_join(&w, argv[1], PINT_WRITE));
+    CT_REQUIRE(pint_device_begin(w.copy, 0, 1, PINT_READ, w.stream, 10000, &live_err) == PINT_OK);
+    ct_ready();
+    CT_REQUIRE(ct_wait_go());
+    CT_REQUIRE(pint_device_end(w.copy, 0, 1, PINT_READ, w.stream, &live_err) == PINT_OK);
+    world_leave(&w);
+    return 0;
+}
+
+typedef struct dropper {
+    world *w;
+    pint_status status;
+    pint_error err;
+} dropper;
+
+static void *drop_patiently(void *argument)
+{
+    dropper *d = argument;
+    do { /* a slow machine may take longer than one call waits */
+        d->status = pint_copy_drop(d->w->copy, &d->err);
+    } while (d->status == PINT_E_BUSY);
+    return NULL;
+}
+
+TEST(Drop, WaitsForAReaderOfAnotherProcess, .timeout_s = 60)
+{
+    world w;
+    pthread_t thread;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    dropper d = {.w = &w};
+    const pinti_bell *bell = w.copy->import->desc.table->bell;
+    const char *const arguments[] = {ct_tmpdir(), NULL};
+    const pid_t reader = ct_spawn("device_reader", arguments);
+    ASSERT_TRUE(ct_wait_ready(reader));
+    ASSERT_EQ(pthread_create(&thread, NULL, drop_patiently, &d), 0);
+    /* it was refused by the service, and rests before it asks again */
+    EXPECT_TRUE(ct_eventually((pinti_load32_seq(&bell->xbell) & PINTI_BELL_ASLEEP) != 0, 10000));
+    EXPECT_EQ(pint_copy_places(w.copy, 0) & 1u, 1);
+    ASSERT_TRUE(ct_go(reader));
+    (void)pthread_join(thread, NULL);
+    EXPECT_STATUS(PINT_OK, d.status, &d.err);
+    EXPECT_EQ(ct_wait(reader), 0);
+    world_tear_down(&w);
+}
+
 /* Writes chunk 0 of x on the device, again and again. */
 PROC(device_writer)
 {

@@ -249,6 +249,56 @@ TEST(Wait, PutsOldBytesBackWhenAWorkerDiesMeanwhile, .timeout_s = 60)
     }
 }
 
+/* ---- sleeping -------------------------------------------------------------------------------- */
+
+/* Reads the last chunk of x on the device until it is told to go on. */
+PROC(last_reader)
+{
+    world w;
+    CT_REQUIRE(world_join(&w, argv[1], PINT_READ));
+    CT_REQUIRE(pint_device_begin(w.copy, ROWS - 1, 1, PINT_READ, w.stream, 10000, &live_err) ==
+               PINT_OK);
+    ct_ready();
+    CT_REQUIRE(ct_wait_go());
+    CT_REQUIRE(pint_device_end(w.copy, ROWS - 1, 1, PINT_READ, w.stream, &live_err) == PINT_OK);
+    world_leave(&w);
+    return 0;
+}
+
+static uint32_t rings(const world *w)
+{
+    return pinti_load32_seq(&w->copy->import->desc.table->bell->xbell);
+}
+
+/* Whoever takes the chunks before the one that is in the way, and gives them back, rings the bell
+ * that he is about to sleep on. */
+TEST(Wait, DoesNotWakeItself)
+{
+    world w;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    const char *const arguments[] = {ct_tmpdir(), NULL};
+    const pid_t reader = ct_spawn("last_reader", arguments);
+    ASSERT_TRUE(ct_wait_ready(reader));
+    ASSERT_TRUE(world_places(&w, 3, 3));
+    static const uint32_t accesses[] = {RW, PINT_WRITE, PINT_READ};
+    for (int i = 0; i < 3; i++) {
+        if (accesses[i] == PINT_READ) { /* it reads older bytes then */
+            ASSERT_NO_FATAL(world_host_write(&w, 3, 1));
+        }
+        const uint32_t before = rings(&w);
+        EXPECT_STATUS(
+            PINT_E_TIMEOUT,
+            pint_device_begin(w.copy, 0, PINT_ALL_ROWS, accesses[i], w.stream, 100, &live_err),
+            &live_err);
+        EXPECT_LE(rings(&w) - before, 8u);
+    }
+    ASSERT_TRUE(ct_go(reader));
+    EXPECT_EQ(ct_wait(reader), 0);
+    EXPECT_OK(begin_first(&w, RW, 10000), &live_err);
+    EXPECT_OK(end_first(&w, RW), &live_err);
+    world_tear_down(&w);
+}
+
 /* ---- what has ended -------------------------------------------------------------------------- */
 
 static pint_status wait_chunk(world *w, uint64_t chunk, int64_t timeout_ms)
