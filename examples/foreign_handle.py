@@ -91,8 +91,11 @@ def by_numba(note: dict[str, Any]) -> tuple[float, str]:
         if gpu.uuid.removeprefix("GPU-").replace("-", "") == note["uuid"]:
             cuda.select_device(gpu.id)
     handle = bytes.fromhex(note["ipc"])
-    with cuda.open_ipc_array(handle, (note["rows"],), "f8", offset=note["offset"]) as x:
-        return float(x.copy_to_host().sum()), "numba has opened the handle"
+    try:
+        with cuda.open_ipc_array(handle, (note["rows"],), "f8", offset=note["offset"]) as x:
+            return float(x.copy_to_host().sum()), "numba has opened the handle"
+    except AttributeError as error:  # some numba-cuda cannot make a handle of bytes
+        raise ImportError("open_ipc_array", name="numba that opens handles") from error
 
 
 def by_driver(note: dict[str, Any]) -> tuple[float, str]:

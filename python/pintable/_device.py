@@ -17,7 +17,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _native
 from ._device_bracket import Bracket, Stream
@@ -27,6 +27,8 @@ from ._rows import RowsLike, name_list, span
 if TYPE_CHECKING:
     from ._column import Field
     from ._table import Table
+
+T = TypeVar("T")
 
 _KINDS = {None: 0, "vmm": _native.COPY_VMM, "ipc": _native.COPY_IPC}
 _KIND_NAMES = {number: name for name, number in _KINDS.items() if name is not None}
@@ -95,6 +97,7 @@ class _Opened:
         self.table_key = _table_key(table)
         self.copies: dict[tuple[str, bool], Any] = {}  # (column, writable)
         self.moved: dict[str, tuple[int, int]] = {}  # by handles that are closed
+        self.blocks: weakref.WeakSet[Bracket] = weakref.WeakSet()  # that write
         self._stream: Stream | None = None
         self.native = _native.Device(table.pool, name)
         _all_opened.add(self)
@@ -188,12 +191,17 @@ def _settle(copy: Any) -> None:
 _all_opened: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
 
-def _of_this_process() -> list[_Opened]:
+def all_of(items: weakref.WeakSet[T]) -> list[T]:
+    """What is in a set that other threads add to."""
     while True:
         try:
-            return [opened for opened in _all_opened if opened.pid == os.getpid()]
-        except RuntimeError:  # another thread has opened one meanwhile
+            return list(items)
+        except RuntimeError:  # changed while it was gone through
             continue
+
+
+def _of_this_process() -> list[_Opened]:
+    return [opened for opened in all_of(_all_opened) if opened.pid == os.getpid()]
 
 
 def _table_key(table: Any) -> tuple[bytes, int]:

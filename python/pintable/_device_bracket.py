@@ -8,7 +8,9 @@ part of it, which gives the rows back if the block is never left, is `_native.De
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import operator
+import threading
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -51,7 +53,7 @@ class Stream:
 
 
 def _number_in(stream: Any) -> Any:
-    """What an object says its number is: the protocol first, then torch's and CuPy's attributes."""
+    """What an object says its number is: the protocol first, then attributes of older packages."""
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:
         version, found = protocol() if callable(protocol) else protocol
@@ -62,6 +64,9 @@ def _number_in(stream: Any) -> Any:
         found = getattr(stream, name, None)
         if found is not None:
             return found
+    handle = getattr(stream, "handle", None)  # numba's own
+    if isinstance(handle, ctypes.c_void_p):
+        return handle.value or 0
     return stream
 
 
@@ -71,7 +76,7 @@ def stream_number(stream: Any) -> int:
         number = operator.index(_number_in(stream))
     except (TypeError, RuntimeError):  # RuntimeError: native_handle of a torch.Stream of CPUs
         raise TypeMismatch(
-            "a stream is a number or has __cuda_stream__, cuda_stream, ptr or native_handle, not "
+            "a stream is a number, or an object of torch, CuPy, numba or with __cuda_stream__, not "
             f"{stream!r}"
         ) from None
     if number < 0:
@@ -83,8 +88,8 @@ class Bracket:
     """Context manager of `DeviceColumn.begin` and `Device.begin`; entered once."""
 
     __slots__ = (
-        "_access", "_arrays", "_chosen", "_device", "_first", "_foreign", "_held", "_keep", "_n",
-        "_single", "_stream", "_timeout",
+        "__weakref__", "_access", "_arrays", "_chosen", "_device", "_first", "_foreign", "_held",
+        "_holder", "_keep", "_n", "_single", "_stream", "_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +121,7 @@ class Bracket:
         self._stream = None if stream is None else stream_number(stream)
         self._single = single
         self._held: Any = None  # the native bracket
+        self._holder = 0  # the thread that entered
         self._foreign: set[int] = set()  # streams of consumers
         self._arrays: dict[str, DeviceArray] | None = None
 
@@ -158,6 +164,9 @@ class Bracket:
                 self._held = opened.native.begin(
                     copies, self._first, self._n, self._access, self._stream, self._timeout
                 )
+                if self._writes:
+                    self._holder = threading.get_ident()
+                    opened.blocks.add(self)
                 return copies
             except DeviceLost:
                 if not open_before:
@@ -192,6 +201,16 @@ class Bracket:
             self._device._opened.native.stream_wait(ours)
             self._foreign.add(stream)
 
+    def _keeps_out(self, column: str, first: int, end: int) -> bool:
+        """Whether this thread writes in these rows in this block, and so would wait for itself."""
+        return (
+            self._held is not None
+            and self._holder == threading.get_ident()
+            and self._first < end
+            and first < self._first + self._n
+            and any(chosen._field.native.name == column for chosen in self._chosen)
+        )
+
     def _over(self, publishes: bool) -> None:
         """Give the rows back. Before anything was written they are as good as ever, but for "w",
         which brought nothing."""
@@ -200,6 +219,7 @@ class Bracket:
             array._close()
         self._arrays.clear()
         held, self._held = self._held, None
+        self._device._opened.blocks.discard(self)
         try:
             if held is not None and publishes:
                 held.end()

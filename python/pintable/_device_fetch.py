@@ -71,6 +71,23 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
     return found
 
 
+def check_no_block(column: Any, chunks: range) -> None:
+    """Busy if this thread has chunks of a native column in a block to write: waiting for it would
+    never end."""
+    if not _is_possible():
+        return
+    from . import _device
+
+    size = column.table.chunk_rows
+    for opened in _device.opened_for(column.table):
+        for block in _device.all_of(opened.blocks):
+            if block._keeps_out(column.name, chunks.start * size, chunks.stop * size):
+                raise Busy(
+                    f"this thread holds rows of column {column.name!r} in a block on device "
+                    f"{opened.name!r}"
+                )
+
+
 def settle(table: Any) -> bool:
     """Wait until blocks of this process that are over have given rows of the native table back.
     False: it has no device open."""

@@ -211,7 +211,8 @@ class OutOfDeviceMemory(DeviceError, MemoryError):
 
 
 class DeviceAhead(DeviceError):
-    """The newest data are on a device and cannot be brought to the host from here."""
+    """The newest data are on a device that this process has not open: one that has it brings them,
+    `table.device(...)[column].to_host()`."""
 
     status, name = -63, "E_DEVICE_AHEAD"
 

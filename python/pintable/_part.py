@@ -41,6 +41,11 @@ def _key(column: Any, chunk: int) -> tuple[bytes, int, int, int]:
 
 def check_not_own(column: Any, chunk: int) -> None:
     """Busy if this thread holds the chunk of the native column: waiting for it would never end."""
+    _device_fetch.check_no_block(column, range(chunk, chunk + 1))
+    _check_not_held(column, chunk)
+
+
+def _check_not_held(column: Any, chunk: int) -> None:
     if not _held:
         return
     part = _held.get(_key(column, chunk))
@@ -50,10 +55,10 @@ def check_not_own(column: Any, chunk: int) -> None:
 
 def check_none_own(columns: Iterable[Any], chunks: int) -> None:
     """The same for all chunks of some native columns."""
-    if _held:
-        for column in columns:
-            for chunk in range(chunks):
-                check_not_own(column, chunk)
+    for column in columns:
+        _device_fetch.check_no_block(column, range(chunks))
+        for chunk in range(chunks if _held else 0):
+            _check_not_held(column, chunk)
 
 
 def claim(columns: Sequence[Any], chunk: int, use: int, timeout: float | None = None) -> Any:

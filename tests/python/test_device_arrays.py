@@ -236,6 +236,11 @@ class Generic:
         self.native_handle = number
 
 
+class Numba:
+    def __init__(self, number: int) -> None:
+        self.handle = ctypes.c_void_p(number)
+
+
 class Protocol:
     ptr = "not the number: the protocol is asked first"
 
@@ -249,7 +254,7 @@ class Protocol:
 
 def test_streams_of_all_kinds(d):
     stream = d.stream()
-    kinds = (lambda number: stream, int, Torch, Cupy, Generic, Protocol)
+    kinds = (lambda number: stream, int, Torch, Cupy, Generic, Numba, Protocol)
     for given in [kind(stream.ptr) for kind in kinds]:
         with d["x"].begin(access="rw", stream=given, timeout=DEADLINE_S) as c:
             assert c.stream == stream.ptr
@@ -258,6 +263,8 @@ def test_streams_of_all_kinds(d):
     d["x"].to_host()
     with pytest.raises(pintable.TypeMismatch):
         d["x"].begin(stream="0")
+    with d["x"].begin(stream=Numba(0)) as c:  # its default stream
+        assert c.stream == 0
     for bad in (-1, Protocol(stream.ptr, version=1)):
         with pytest.raises(pintable.Invalid):
             d["x"].begin(stream=bad)

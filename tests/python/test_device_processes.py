@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from child import DEADLINE_S, ends_well, start_python, tables_of_child_go
 from test_fork import forked
 from test_interrupt import _ends
 
 import pintable
+from pintable import _device_fetch
 
 np = pytest.importorskip("numpy")
 
@@ -243,6 +246,28 @@ def test_storing_some_rows_keeps_the_newest_of_the_others(ahead, d):
     assert d["x"].places(2) == {"device"}
 
 
+@pytest.mark.parametrize(
+    ("outcome", "found"),
+    [(None, True), (pintable.DeviceAhead("elsewhere"), False), (pintable.Busy("here"), False)],
+)
+def test_a_chunk_that_is_being_written_is_waited_for(t, outcome, found):
+    """Between the refusal and the look at it: then the newest bytes are in no place."""
+    asked = []
+
+    class Copy:
+        def places(self, chunk: int) -> int:
+            return 0 if chunk == 2 else 1
+
+        def to_host(self, *rows: object) -> None:
+            asked.append(rows)
+            if outcome is not None:
+                raise outcome
+
+    chunks = [0, 1, 2]
+    assert _device_fetch._fetch_from(Copy(), t._native, chunks, None) is found
+    assert asked == [(2 * CHUNK, ROWS - 2 * CHUNK, None)]
+
+
 def test_a_plain_look_fetches_nothing(ahead, d):
     assert ahead["x"].numpy()[1] == 1 and d["x"].moved[1] == 0
 
@@ -272,9 +297,25 @@ def test_a_process_without_the_device_is_told(ahead, use):
 
 
 def test_a_lease_waits_for_a_block_no_longer_than_it_is_told(t, d):
-    with d["x"].begin(access="rw") as c:
+    with d["x"].begin(access="rw") as c, ThreadPoolExecutor(1) as other:
         c.numpy()[:] = 5
         with pytest.raises(pintable.Timeout):
-            t.lease(0, "x", timeout=0.05).__enter__()
+            other.submit(t.lease(0, "x", timeout=0.05).__enter__).result()
     with t.lease(0, "x", timeout=DEADLINE_S) as part:
         assert (part["x"] == 5).all()
+
+
+def test_a_thread_is_not_left_waiting_for_its_own_block(t, d):
+    with d["x"].begin(slice(0, 5), access="rw"):
+        with pytest.raises(pintable.Busy, match="this thread .* in a block on device 'host'"):
+            t.lease(0, "x").__enter__()
+        with pytest.raises(pintable.Busy, match="this thread"):
+            t["x"] = 0
+        with pytest.raises(pintable.Busy, match="this thread"):
+            t.map(abs, "y", out="x", workers=1, as_="numpy")
+        with t.lease(0, "y"), t.lease(1, "x"):
+            pass
+    with d["x"].begin(), t.lease(1, "x"):  # readers on the device do not keep the host out
+        pass
+    with t.lease(0, "x", timeout=DEADLINE_S):
+        pass
