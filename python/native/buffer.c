@@ -3,6 +3,10 @@
 /*
  * Buffer: a range of a table's memory with the buffer protocol, from which arrays are made.
  *
+ * A writable one that anybody may store through at any time is a view of its column: while it lives
+ * the column counts as changed on the host. One that is written under a lease, or by who marks the
+ * rows afterwards, is not.
+ *
  * An array keeps its buffer, the buffer keeps its table, also when that is closed, replaced or
  * dropped: the memory goes back when the last array is gone.
  */
@@ -14,18 +18,22 @@ struct native_buffer {
     void *address;
     Py_ssize_t n_bytes;
     int is_read_only;
+    pint_view *view; /* NULL: stores are none, or made known otherwise */
 };
 
-PyObject *native_buffer_new(native_table *table, void *address, uint64_t n_bytes, int is_read_only)
+PyObject *native_buffer_new(native_table *table, void *address, uint64_t n_bytes, int is_read_only,
+                            pint_view *view)
 {
     static char nothing[1]; /* what a buffer of no bytes points to: consumers dislike NULL */
     native_state *state = native_state_of((PyObject *)table);
     if (n_bytes > PY_SSIZE_T_MAX) {
+        pint_column_view_end(view);
         return native_raise_as(state, PINT_E_CORRUPT, "a buffer of %llu bytes cannot be",
                                (unsigned long long)n_bytes);
     }
     native_buffer *self = (native_buffer *)PyType_GenericAlloc(state->buffer_type, 0);
     if (self == NULL) {
+        pint_column_view_end(view);
         return NULL;
     }
     Py_INCREF((PyObject *)table);
@@ -34,6 +42,7 @@ PyObject *native_buffer_new(native_table *table, void *address, uint64_t n_bytes
     self->address = n_bytes != 0 ? address : nothing;
     self->n_bytes = (Py_ssize_t)n_bytes;
     self->is_read_only = is_read_only;
+    self->view = view;
     return (PyObject *)self;
 }
 
@@ -41,6 +50,10 @@ static void dealloc(PyObject *object)
 {
     native_buffer *self = (native_buffer *)object;
     PyTypeObject *type = Py_TYPE(object);
+    const native_state *state = native_state_of(object);
+    if (state != NULL && !state->is_exiting) { /* else the session ends, and its views with it */
+        pint_column_view_end(self->view);
+    }
     if (self->table != NULL) {
         native_table_view_end(self->table);
         Py_DECREF((PyObject *)self->table);

@@ -85,11 +85,36 @@ static int check_chunk(const native_column *self, uint64_t chunk, const char *op
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
+/* What a buffer is for. */
+enum buffer_use {
+    BUFFER_READ,
+    BUFFER_STORE, /* under a lease, or the rows are marked afterwards, or nobody sees the table yet
+                   */
+    BUFFER_VIEW   /* at any time, if the table may be written */
+};
+
+/* Begin a view, if the column can be stored to. *out_view NULL: it cannot. -1: raised. */
+static int begin_view(const native_column *self, pint_view **out_view)
+{
+    pint_error err;
+    *out_view = NULL;
+    if (!pint_table_is_writable(self->table->handle)) {
+        return 0;
+    }
+    const pint_status status = pint_column_view_begin(&self->column, out_view, &err);
+    if (status == PINT_OK || status == PINT_E_FROZEN) { /* frozen since */
+        return 0;
+    }
+    (void)native_raise(native_state_of((PyObject *)self), &err);
+    return -1;
+}
+
 /*
  * Memory for an array. After fork() the session comes first: from here on the reference that keeps
  * the memory is this process's own. See pool.c.
  */
-static PyObject *make_buffer(native_column *self, void *address, uint64_t n_bytes, int is_read_only)
+static PyObject *make_buffer(native_column *self, void *address, uint64_t n_bytes,
+                             enum buffer_use use)
 {
     pint_table *table = native_table_begin(self->table);
     if (table == NULL) {
@@ -100,20 +125,22 @@ static PyObject *make_buffer(native_column *self, void *address, uint64_t n_byte
     const uint64_t session = pint_pool_session(pool);
     PyEval_RestoreThread(thread);
     PyObject *buffer = NULL;
+    pint_view *view = NULL;
     if (session == 0) {
         (void)native_raise_as(native_state_of((PyObject *)self), PINT_E_FORKED,
                               "buffer: this process could not join the pool after fork()");
-    } else {
-        buffer = native_buffer_new(self->table, address, n_bytes,
-                                   is_read_only || !pint_table_is_writable(table));
+    } else if (use != BUFFER_VIEW || begin_view(self, &view) == 0) {
+        const int may_store = use == BUFFER_VIEW
+                                  ? view != NULL
+                                  : use == BUFFER_STORE && pint_table_is_writable(table);
+        buffer = native_buffer_new(self->table, address, n_bytes, !may_store, view);
     }
     native_table_end(self->table);
     return buffer;
 }
 
-static PyObject *column_values(PyObject *object, PyObject *unused)
+static PyObject *values_for(PyObject *object, enum buffer_use use)
 {
-    (void)unused;
     native_column *self = (native_column *)object;
     const pint_column *column = native_column_use(self);
     if (column == NULL) {
@@ -125,9 +152,28 @@ static PyObject *column_values(PyObject *object, PyObject *unused)
     const uint64_t rows = pint_table_rows(self->table->handle);
     const uint32_t row_bytes = pint_column_row_bytes(column);
     const uint64_t n_bytes = column->type == PINT_BOOL ? (rows + 7) / 8 : rows * row_bytes;
-    return make_buffer(self, column->values, n_bytes, 0);
+    return make_buffer(self, column->values, n_bytes, use);
 }
 
+static PyObject *column_values(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return values_for(object, BUFFER_VIEW);
+}
+
+static PyObject *column_read_values(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return values_for(object, BUFFER_READ);
+}
+
+static PyObject *column_store_values(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return values_for(object, BUFFER_STORE);
+}
+
+/* Who sees the table already stores nulls by store_null_mask() and the like. */
 static PyObject *column_validity(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -139,7 +185,8 @@ static PyObject *column_validity(PyObject *object, PyObject *unused)
     if (column->validity == NULL) {
         Py_RETURN_NONE;
     }
-    return make_buffer(self, column->validity, (pint_table_rows(self->table->handle) + 7) / 8, 0);
+    return make_buffer(self, column->validity, (pint_table_rows(self->table->handle) + 7) / 8,
+                       self->table->is_published ? BUFFER_READ : BUFFER_STORE);
 }
 
 /* Text may be written before publishing only, so a published table's is read-only for everyone. */
@@ -156,7 +203,7 @@ static PyObject *column_offsets(PyObject *object, PyObject *unused)
     }
     const uint64_t rows = pint_table_rows(self->table->handle);
     return make_buffer(self, column->offsets, (rows + 1) * sizeof(int64_t),
-                       self->table->is_published);
+                       self->table->is_published ? BUFFER_READ : BUFFER_STORE);
 }
 
 static PyObject *column_data(PyObject *object, PyObject *unused)
@@ -171,7 +218,7 @@ static PyObject *column_data(PyObject *object, PyObject *unused)
         Py_RETURN_NONE;
     }
     return make_buffer(self, column->data, pint_column_data_bytes(column),
-                       self->table->is_published);
+                       self->table->is_published ? BUFFER_READ : BUFFER_STORE);
 }
 
 /* ---- versions -------------------------------------------------------------------------------- */
@@ -375,7 +422,13 @@ static PyObject *column_read(PyObject *object, PyObject *args)
 
 static const PyMethodDef own_methods[] = {
     NATIVE_METHOD("values", column_values, METH_NOARGS,
-                  "values()\n--\n\nBuffer of the values, bits or codes; None for text."),
+                  "values()\n--\n\nBuffer of the values, bits or codes; None for text. Where the "
+                  "table may be written a writable view: devices copy the column each time."),
+    NATIVE_METHOD("read_values", column_read_values, METH_NOARGS,
+                  "read_values()\n--\n\nThe same, read-only."),
+    NATIVE_METHOD("store_values", column_store_values, METH_NOARGS,
+                  "store_values()\n--\n\nThe same, for stores under a lease or with mark() "
+                  "after them."),
     NATIVE_METHOD("validity", column_validity, METH_NOARGS,
                   "validity()\n--\n\nBuffer of the bitmap, bit 1: a value; None: not nullable."),
     NATIVE_METHOD("offsets", column_offsets, METH_NOARGS,

@@ -177,7 +177,9 @@ PyObject *native_encode_text(PyObject *module, PyObject *args);
 
 /* buffer.c */
 PyTypeObject *native_buffer_type(PyObject *module);
-PyObject *native_buffer_new(native_table *table, void *address, uint64_t n_bytes, int is_read_only);
+/* Takes the view, also when it fails. */
+PyObject *native_buffer_new(native_table *table, void *address, uint64_t n_bytes, int is_read_only,
+                            pint_view *view);
 
 /* lease.c */
 PyTypeObject *native_lease_type(PyObject *module);

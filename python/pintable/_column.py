@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -39,28 +40,48 @@ def _refuse_bool(key: Any) -> None:
 class Field:
     """What a table keeps of a column that was looked up: found once, shared by its Columns."""
 
-    __slots__ = ("array", "memo", "native", "spec")
+    __slots__ = ("_held", "_shown", "_writable", "memo", "native", "spec")
 
     def __init__(self, native: Any) -> None:
         self.native = native
         self.spec = Spec.of(native)
-        self.array: Any = None  # all rows as numpy, once asked for
         self.memo: Any = None  # of the pandas bridge: parsed metadata
+        self.forget()
 
-    def load(self) -> Any:
-        """All rows as a View, writable as the table was opened. ValueError when that is closed."""
-        found = self.array
+    def shown(self) -> Any:
+        """All rows as a View, read-only. ValueError when the table is closed."""
+        if self._shown is None:
+            self._shown = self._view().array(self.native, 0, self.native.table.rows, False, self.spec)
+        return self._shown
+
+    def writable(self) -> Any:
+        """All rows as a View, writable as the table was opened. Kept by its slices alone: while
+        one of them lives the column counts as changed at any time, for devices."""
+        found = None if self._writable is None else self._writable()
         if found is None:
-            _checks.need("an array of a column", "numpy")
-            from . import _view
-
-            found = _view.array(self.native, 0, self.native.table.rows, None, self.spec)
-            self.array = found
+            found = self._view().array(self.native, 0, self.native.table.rows, None, self.spec)
+            self._writable = weakref.ref(found)
         return found
 
+    def held(self) -> Any:
+        """The same for chunks under a lease, whose end tells devices of what was stored."""
+        if self._held is None:
+            view = self._view()
+            found = view.to_store(self.native, 0, self.native.table.rows, self.spec)
+            self._held = found.view(view.View)
+        return self._held
+
+    def _view(self) -> Any:
+        _checks.need("an array of a column", "numpy")
+        from . import _view
+
+        return _view
+
     def forget(self) -> None:
-        """Let go of the buffer: the memory of a closed table goes when no view is left."""
-        self.array = None
+        """Let go of the buffers: the memory of a closed table goes when no view is left."""
+        self._shown: Any = None
+        self._writable: Any = None
+        self._held: Any = None
         self.memo = None
 
 
@@ -119,27 +140,29 @@ class Column:
         ----------
         writable : bool, optional
             None: as the table was opened. What is written is in the table at once; `mark` the rows
-            afterwards, or write under a lease.
+            afterwards, or write under a lease. While a writable array outside a lease lives, device
+            copies of the column are brought up to date at every bracket.
         """
         field = self._field
         if field.spec.type in _COPIED:
             return self._copied(writable)
-        whole = field.array
-        if whole is None:
-            whole = field.load()
-        first = self._first
-        found = whole[first : first + self._n]
-        if writable is False:
-            found.flags.writeable = False
-        elif self._native.table.frozen:
-            found.flags.writeable = False
+        table = self._native.table
+        if writable is False or table.frozen:
             if writable:
                 raise Frozen(f"table {self._table.name!r} is frozen")
-        elif writable and not found.flags.writeable:
+            whole = field.shown()
+        else:
+            whole = field.writable()
+        found = whole[self._first : self._first + self._n]
+        if writable and not found.flags.writeable:
             raise PermissionDenied(
                 f'table {self._table.name!r} was opened to read: open it with "r+"'
             )
         return found
+
+    def _held(self) -> Any:
+        """`numpy(writable=True)` of rows under a lease that the caller has."""
+        return self._field.held()[self._first : self._first + self._n]
 
     def _copied(self, writable: bool | None) -> Any:
         _checks.need("an array of a column", "numpy")
@@ -198,7 +221,7 @@ class Column:
         if spec.type == _native.BOOL:
             found = _view.bits(self._native, self._first, self._n)
         elif spec.type == _native.DATE32:
-            found = self.numpy()
+            found = self.numpy(writable=False)
         else:
             found = _view.plain(self._native, self._first, self._n, False, spec)
         return (_cast.Zoned(found) if spec.zone else found), nulls
@@ -256,25 +279,24 @@ class Column:
         _refuse_bool(key)
         _checks.need(f"{self.name!r}: reading several rows", "numpy")
         if not isinstance(key, slice):
-            return self._array()[key]
+            return self._array(False)[key]  # a copy of the rows
         # Only the rows asked for: text is decoded one by one.
         taken = range(*key.indices(self._n))
         low, high = (min(taken), max(taken) + 1) if taken else (0, 0)
         found = Column(self._table, self._field, self._first + low, high - low)._array()
         return found if taken.step == 1 else found[:: taken.step]
 
-    def _array(self) -> Any:
+    def _array(self, writable: bool | None = None) -> Any:
         spec = self._field.spec
         if spec.type == _native.DICT_TEXT:
             from . import _view
 
             return _view.objects(self._native, self._first, self._n, spec)
-        found = self.numpy()
         if spec.type in _SHOW_NULLS or not self.null_count:
-            return found
+            return self.numpy(writable=writable)
         import numpy as np
 
-        found.flags.writeable = False  # a value stored under null would stay null
+        found = self.numpy(writable=False)  # a value stored under null would stay null
         mask = self.null_mask()
         if found.ndim == 2:
             mask = np.repeat(mask[:, None], found.shape[1], axis=1)

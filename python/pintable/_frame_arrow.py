@@ -252,7 +252,7 @@ def text_array(column: Any, first: int, n: int) -> pa.Array:
 def _dictionary_array(column: Any, first: int, n: int, meta: dict[str, Any]) -> pa.Array:
     column.validate(first, n)
     code = next(pa_type for number, pa_type in _TYPES.items() if number == column.item_type)
-    codes = pa.Array.from_buffers(code, n, [_buffer(column.validity()), _buffer(column.values())],
+    codes = pa.Array.from_buffers(code, n, [_buffer(column.validity()), _buffer(column.read_values())],
                                   offset=first)  # fmt: skip
     of = pa.large_string() if meta.get("arrow") == "large_string" else pa.string()
     texts = pa.array(column.categories(), type=of)
@@ -276,16 +276,16 @@ def array(column: Any, first: int, n: int, meta: dict[str, Any]) -> pa.Array:
         return pa.array([], type=of)
     validity = _buffer(column.validity())
     if column.type == _native.BOOL8:
-        values = np.frombuffer(column.values(), dtype="u1")[first : first + n] != 0
+        values = np.frombuffer(column.read_values(), dtype="u1")[first : first + n] != 0
         mask = np.empty(n, "u1")
         column.null_mask(first, n, mask)
         return pa.array(values, mask=mask.view("?"))
     if column.type == _native.LIST_FIXED:
         size = column.list_length
         items = pa.Array.from_buffers(of.value_type, (first + n) * size,
-                                      [None, _buffer(column.values())])  # fmt: skip
+                                      [None, _buffer(column.read_values())])  # fmt: skip
         return pa.Array.from_buffers(of, n, [validity], offset=first, children=[items])
-    return pa.Array.from_buffers(of, n, [validity, _buffer(column.values())], offset=first)
+    return pa.Array.from_buffers(of, n, [validity, _buffer(column.read_values())], offset=first)
 
 
 def to_string_array(found: pa.Array, dtype: Any) -> Any:

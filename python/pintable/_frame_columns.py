@@ -44,7 +44,7 @@ def null_mask(column: Any, first: int, n: int) -> np.ndarray:
     return mask.view("?")
 
 
-def stored(column: Any, first: int, n: int) -> np.ndarray:
+def stored(column: Any, first: int, n: int, to_store: bool = False) -> np.ndarray:
     """Rows of a native column as plain numbers over shared memory; 2-D for lists and bytes."""
     number = column.type
     if number == _native.BINARY_FIXED:
@@ -59,7 +59,8 @@ def stored(column: Any, first: int, n: int) -> np.ndarray:
     if n == 0:
         values = np.empty(0, dtype=dtype)
     else:
-        values = np.frombuffer(column.values(), dtype, n * width, first * width * dtype.itemsize)
+        buffer = column.store_values() if to_store else column.read_values()
+        values = np.frombuffer(buffer, dtype, n * width, first * width * dtype.itemsize)
     return (
         values.reshape(n, width)
         if number in (_native.BINARY_FIXED, _native.LIST_FIXED)
@@ -90,7 +91,7 @@ def _masked(column: Any, first: int, n: int, values: np.ndarray) -> Any:
 
 
 def _views(column: Any) -> Callable[[int, int, bool], Any]:
-    """Makes views of rows [first, first + n) of a column; the one of all rows is kept.
+    """Makes views of rows [first, first + n) of a column; the read-only one of all rows is kept.
 
     It keeps the table's memory, so it must go when the table is closed: it is only referred to from
     the table's own memo.
@@ -99,12 +100,11 @@ def _views(column: Any) -> Callable[[int, int, bool], Any]:
 
     def view(first: int, n: int, writable: bool) -> Any:
         nonlocal whole
+        if writable:  # the column counts as changed for as long as this one lives
+            return _view.plain(column, first, n, True)
         if whole is None:
-            whole = _view.plain(column, 0, column.table.rows, None)
-        found = whole[first : first + n]
-        if not writable:
-            found.flags.writeable = False
-        return found
+            whole = _view.plain(column, 0, column.table.rows, False)
+        return whole[first : first + n]
 
     return view
 

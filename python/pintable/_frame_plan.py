@@ -96,7 +96,7 @@ class Plan:
             values = np.concatenate(self.pieces) if self.pieces else np.empty(0, "?")
             column.store_bools(0, self.n_rows, np.ascontiguousarray(values).view("u1"))
             return
-        target = np.frombuffer(column.values(), dtype=self.stored_dtype())
+        target = np.frombuffer(column.store_values(), dtype=self.stored_dtype())
         row = 0
         for piece in self.pieces:
             items = piece.size // max(len(piece), 1)

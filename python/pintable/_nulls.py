@@ -83,7 +83,7 @@ def row_numbers(rows: Any, n_rows: int) -> list[int]:
 def _set_span(column: Any, spec: Spec, first: int, n_rows: int) -> None:
     under = value_under_null(spec)
     if n_rows and under is not None:
-        at = memoryview(column.values()).cast("B")
+        at = memoryview(column.store_values()).cast("B")
         at[first * len(under) : (first + n_rows) * len(under)] = under * n_rows
     if n_rows:
         column.store_null_mask(first, n_rows, b"\1" * n_rows)
@@ -93,6 +93,6 @@ def _put_under_null(column: Any, spec: Spec, first: int, rows: list[int]) -> Non
     under = value_under_null(spec)
     if under is None:
         return
-    at, width = memoryview(column.values()).cast("B"), len(under)
+    at, width = memoryview(column.store_values()).cast("B"), len(under)
     for row in rows:
         at[(first + row) * width : (first + row + 1) * width] = under

@@ -41,7 +41,7 @@ def to_list(column: Any, spec: Spec, first: int, n_rows: int) -> list[Any]:
 
 
 def _raw(column: Any, first: int, n_rows: int, width: int) -> memoryview:
-    return memoryview(column.values())[first * width : (first + n_rows) * width]
+    return memoryview(column.read_values())[first * width : (first + n_rows) * width]
 
 
 def _unpack(code: str, raw: memoryview) -> list[Any]:

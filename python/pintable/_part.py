@@ -179,7 +179,8 @@ class Part:
             is_view = column._field.spec.type not in (
                 _native.BOOL, _native.DATE32, _native.TEXT,
             )  # fmt: skip
-            found = column.numpy(writable=name in self._writable and is_view)
+            is_ours = name in self._writable and is_view
+            found = column._held() if is_ours else column.numpy(writable=False)
             self._arrays[name] = found
         return found
 

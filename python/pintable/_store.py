@@ -70,7 +70,7 @@ class Prepared:
         if spec.type == N.BOOL:
             column.store_bools(first, n_rows, _bytes_of(values))
         elif isinstance(values, (bytes, bytearray, memoryview)):
-            at = memoryview(column.values())
+            at = memoryview(column.store_values())
             at[first * width : (first + n_rows) * width] = values
         else:
             self._copy(column, first, values)
@@ -86,7 +86,7 @@ class Prepared:
             return
         if self.spec.type == N.BOOL:
             return  # as bytes they are a copy already
-        stored = numpy.frombuffer(column.values(), numpy.uint8)
+        stored = numpy.frombuffer(column.read_values(), numpy.uint8)
         if numpy.may_share_memory(self.values, stored):
             self.values = self.values.copy()
 
@@ -110,7 +110,7 @@ class Prepared:
         from . import _view
 
         spec, values, nulls = self.spec, self.values, self.nulls
-        target = _view.plain(column, 0, column.table.rows, True, spec)
+        target = _view.to_store(column, 0, column.table.rows, spec)
         if not isinstance(values, np.ndarray):
             values = np.frombuffer(values, target.dtype).reshape(-1, *target.shape[1:])
         elif target.dtype.kind == "V":
@@ -142,7 +142,7 @@ class Prepared:
 
         from . import _view
 
-        target = _view.array(column, first, len(values), True, self.spec).view(np.ndarray)
+        target = _view.to_store(column, first, len(values), self.spec)
         if target.dtype.kind == "V":
             values = np.ascontiguousarray(values).view(target.dtype).reshape(target.shape)
         # prepare() has made sure that this loses nothing but precision.

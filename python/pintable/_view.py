@@ -96,25 +96,32 @@ def plain(
     """Rows [first, first + n_rows) of a native column's values, without a copy.
 
     Shape (n_rows,), for lists (n_rows, list_length). Timestamps are datetime64, dates int32 days,
-    categories codes. writable None: as the table was opened. TypeMismatch for bits and text,
-    PermissionDenied when it cannot be writable.
+    categories codes. writable None: as the table was opened. While a writable one lives the column
+    counts as changed at any time, for devices. TypeMismatch for bits and text, PermissionDenied
+    when it cannot be writable.
     """
+    buffer = column.read_values() if writable is False else column.values()
+    found = _rows(column, buffer, first, n_rows, spec)
+    if writable and not found.flags.writeable:
+        raise PermissionDenied(f"column {column.name!r} cannot be written: the table is read-only")
+    return found
+
+
+def to_store(column: Any, first: int, n_rows: int, spec: Spec | None = None) -> np.ndarray:
+    """`plain` for who stores under a lease, or marks the rows at once: devices learn by that."""
+    return _rows(column, column.store_values(), first, n_rows, spec)
+
+
+def _rows(column: Any, buffer: Any, first: int, n_rows: int, spec: Spec | None) -> np.ndarray:
     spec = Spec.of(column) if spec is None else spec
     dtype = spec.dtype()
-    buffer = column.values()
     width = spec.list_length or 1
     if n_rows == 0:
         found = np.empty(0, dtype)
         found.flags.writeable = not buffer.readonly
     else:
         found = np.frombuffer(buffer, dtype, n_rows * width, first * width * dtype.itemsize)
-    if spec.list_length:
-        found = found.reshape(n_rows, width)
-    if writable is False:
-        found.flags.writeable = False
-    elif writable and not found.flags.writeable:
-        raise PermissionDenied(f"column {column.name!r} cannot be written: the table is read-only")
-    return found
+    return found.reshape(n_rows, width) if spec.list_length else found
 
 
 def null_mask(column: Any, first: int, n_rows: int) -> np.ndarray:

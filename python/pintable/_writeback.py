@@ -57,7 +57,7 @@ def _is_itself(entry: _frame_out.Entry, array: Any, n_rows: int) -> bool:
     if _shared.is_arrow(array):
         return _is_same_arrow(column, array, n_rows)
     backing = _shared._backing(array)
-    values = column.values()
+    values = column.read_values()
     return (
         backing is not None
         and values is not None
@@ -74,7 +74,7 @@ def _is_same_arrow(column: Any, array: Any, n_rows: int) -> bool:
     if len(chunks) != 1 or chunks[0].offset or len(chunks[0]) != n_rows:
         return False
     theirs = [buffer.address for buffer in chunks[0].buffers() if buffer is not None]
-    all_ours = (column.validity(), column.offsets(), column.values(), column.data())
+    all_ours = (column.validity(), column.offsets(), column.read_values(), column.data())
     return theirs == [buffer.address for buffer in all_ours if buffer is not None]
 
 
@@ -289,7 +289,7 @@ def _store(entry: _frame_out.Entry, values: _Values, first: int, n: int) -> None
         if column.type == _native.BOOL:
             column.store_bools(first, n, np.ascontiguousarray(part).view("u1"))
         else:
-            target = _frame_columns.stored(column, first, n)
+            target = _frame_columns.stored(column, first, n, to_store=True)
             np.copyto(target, part)
             if values.mask is not None and column.type == _native.TIMESTAMP:
                 target[values.mask[first : first + n]] = NAT
@@ -328,7 +328,7 @@ class _Detacher:
         native = table._native
         written = {entry.native.index for entry in entries}
         kept = [i for i in range(native.n_columns) if i not in written]
-        buffers = [native.column_at(i).values() for i in kept]
+        buffers = [native.column_at(i).read_values() for i in kept]
         self._safe = [(b.address, b.address + b.nbytes) for b in buffers if b is not None]
 
     def __call__(self, array: np.ndarray) -> np.ndarray:

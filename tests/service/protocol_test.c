@@ -133,7 +133,7 @@ TEST(Protocol, TakesADescriptorThatIsNoPidfdForNothing)
     ASSERT_NO_FATAL(set_up());
     (void)snprintf(text, sizeof(text),
                    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"join\",\"params\":{\"protocol\":1,"
-                   "\"layout\":2,\"signature\":%" PRIu32 ",\"mode\":\"rw\",\"pidfd\":true}}",
+                   "\"layout\":3,\"signature\":%" PRIu32 ",\"mode\":\"rw\",\"pidfd\":true}}",
                    raw_signature());
     const int fd = raw_connect(service.address);
     const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -219,7 +219,7 @@ TEST(Protocol, AnswersWhatIsNotJsonAndGoesOn)
     };
     ASSERT_NO_FATAL(set_up());
     const int fd = raw_connect(service.address);
-    EXPECT_EQ(raw_code(fd, "hello", "{\"protocol\":1,\"layout\":2,\"signature\":%" PRIu32 "}",
+    EXPECT_EQ(raw_code(fd, "hello", "{\"protocol\":1,\"layout\":3,\"signature\":%" PRIu32 "}",
                        raw_signature()),
               0);
     for (size_t i = 1; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -333,9 +333,9 @@ typedef struct good_call {
 } good_call;
 
 static const good_call good_calls[] = {
-    {"hello", "{\"protocol\":1,\"layout\":2,\"signature\":1}"},
+    {"hello", "{\"protocol\":1,\"layout\":3,\"signature\":1}"},
     {"join",
-     "{\"protocol\":1,\"layout\":2,\"signature\":1,\"mode\":\"rw\",\"family\":\"0000000000000001\","
+     "{\"protocol\":1,\"layout\":3,\"signature\":1,\"mode\":\"rw\",\"family\":\"0000000000000001\","
      "\"command\":\"c\",\"pidfd\":false}"},
     {"resume", "{\"session\":\"0000000000000063\",\"token\":\"00000000000000000000000000000000\","
                "\"pidfd\":false}"},
@@ -489,7 +489,7 @@ TEST(Protocol, NeedsASessionForWhatNeedsOne)
     raw_session session;
     ASSERT_TRUE(raw_join(&session, service.address, "rw", ""));
     EXPECT_EQ(raw_code(session.fd, "join",
-                       "{\"protocol\":1,\"layout\":2,\"signature\":%" PRIu32 ",\"mode\":\"rw\"}",
+                       "{\"protocol\":1,\"layout\":3,\"signature\":%" PRIu32 ",\"mode\":\"rw\"}",
                        raw_signature()),
               PINT_E_STATE);
     EXPECT_EQ(raw_code(session.fd, "resume", "{\"session\":\"%s\",\"token\":\"%s\"}", session.id,
@@ -497,7 +497,7 @@ TEST(Protocol, NeedsASessionForWhatNeedsOne)
               PINT_E_STATE);
     for (int i = 0; i < 2; i++) {
         EXPECT_EQ(raw_code(session.fd, "hello",
-                           "{\"protocol\":1,\"layout\":2,\"signature\":%" PRIu32 "}",
+                           "{\"protocol\":1,\"layout\":3,\"signature\":%" PRIu32 "}",
                            raw_signature()),
                   0);
     }
@@ -510,9 +510,9 @@ TEST(Protocol, NeedsASessionForWhatNeedsOne)
 TEST(Protocol, TellsBothVersionsWhenTheyDiffer)
 {
     static const char *const params[] = {
-        "{\"protocol\":2,\"layout\":2,\"signature\":1,\"mode\":\"rw\"}",
-        "{\"protocol\":1,\"layout\":2,\"signature\":1,\"mode\":\"rw\"}",
-        "{\"protocol\":1,\"layout\":2,\"signature\":1,\"mode\":\"rw\"}",
+        "{\"protocol\":2,\"layout\":3,\"signature\":1,\"mode\":\"rw\"}",
+        "{\"protocol\":1,\"layout\":3,\"signature\":1,\"mode\":\"rw\"}",
+        "{\"protocol\":1,\"layout\":3,\"signature\":1,\"mode\":\"rw\"}",
     };
     ASSERT_NO_FATAL(set_up());
     const int fd = raw_connect(service.address);
@@ -566,7 +566,7 @@ TEST(Protocol, EndsConnectionsThatSayNothing)
     ASSERT_NO_FATAL(set_up());
     const int silent = raw_connect(service.address);
     const int polite = raw_connect(service.address);
-    EXPECT_EQ(raw_code(polite, "hello", "{\"protocol\":1,\"layout\":2,\"signature\":%" PRIu32 "}",
+    EXPECT_EQ(raw_code(polite, "hello", "{\"protocol\":1,\"layout\":3,\"signature\":%" PRIu32 "}",
                        raw_signature()),
               0);
     const uint64_t start_ms = ct_now_ms();
@@ -583,7 +583,7 @@ TEST(Protocol, EndsConnectionsThatDoNotRead)
     const char *stat = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stat\"}";
     ASSERT_NO_FATAL(set_up());
     const int fd = raw_connect(service.address);
-    EXPECT_EQ(raw_code(fd, "hello", "{\"protocol\":1,\"layout\":2,\"signature\":%" PRIu32 "}",
+    EXPECT_EQ(raw_code(fd, "hello", "{\"protocol\":1,\"layout\":3,\"signature\":%" PRIu32 "}",
                        raw_signature()),
               0);
     bool ended = false;
@@ -629,7 +629,7 @@ TEST(Protocol, IsNotHeldUpByFiveHundredSilentClients, .timeout_s = 60)
     }
     const uint64_t start_ms = ct_now_ms();
     const int good = raw_connect(service.address);
-    EXPECT_EQ(raw_code(good, "hello", "{\"protocol\":1,\"layout\":2,\"signature\":%" PRIu32 "}",
+    EXPECT_EQ(raw_code(good, "hello", "{\"protocol\":1,\"layout\":3,\"signature\":%" PRIu32 "}",
                        raw_signature()),
               0);
     for (int i = 0; i < 100; i++) {

@@ -246,7 +246,7 @@ bool raw_join(raw_session *session, const char *address, const char *mode, const
     session->fd = raw_connect(address);
     (void)snprintf(text, sizeof(text),
                    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"join\",\"params\":{\"protocol\":1,"
-                   "\"layout\":2,\"signature\":%" PRIu32 ",\"mode\":\"%s\",\"command\":\"raw\"%s}}",
+                   "\"layout\":3,\"signature\":%" PRIu32 ",\"mode\":\"%s\",\"command\":\"raw\"%s}}",
                    raw_signature(), mode, extra);
     cJSON *answer = session->fd >= 0 && raw_send(session->fd, text)
                         ? raw_receive(session->fd, fds, &n_fds)

@@ -191,7 +191,7 @@ TEST(Session, EndsByThePidfdThatTheClientSent)
     ASSERT_GE(pidfd, 0);
     (void)snprintf(text, sizeof(text),
                    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"join\",\"params\":{\"protocol\":1,"
-                   "\"layout\":2,\"signature\":%" PRIu32 ",\"mode\":\"rw\",\"pidfd\":true}}",
+                   "\"layout\":3,\"signature\":%" PRIu32 ",\"mode\":\"rw\",\"pidfd\":true}}",
                    raw_signature());
     const int fd = raw_connect(service.address);
     int fds[RAW_FDS_MAX];
