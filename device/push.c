@@ -151,8 +151,7 @@ static bool is_free(void *context)
     if (pinti_chunk_state(word) == PINTI_CHUNK_RESTORE) {
         return pinti_chunk_restore(at->import->table->desc, at->chunk);
     }
-    return !pinti_chunk_is_held(pinti_chunk_state(word)) &&
-           pinti_load64_seq(&desc->chunks[at->chunk].xcopier) == 0;
+    return pinti_device_look(desc, at->chunk, PINTI_TAKE_TO_PUSH) != PINTI_COH_BUSY;
 }
 
 static pint_status fail_held(const pinti_import *import, uint32_t chunk, const pinti_limit *limit,
