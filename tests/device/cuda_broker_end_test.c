@@ -177,7 +177,8 @@ TEST(CudaBrokerEnd, ADeviceThatStaysAwayIsSaidToBe, .timeout_s = 60)
         pint_status status;
         const char *text;
     } all[] = {
-        {"cuMemCreate:1+:46", PINT_E_DEVICE_LOST, "(46)"},
+        {"cuMemCreate:1+:214", PINT_E_DEVICE_LOST, "(214)"},
+        {"cuMemCreate:1+:46", PINT_E_NO_DEVICE, "(46)"},
         {"cuInit:1+:802", PINT_E_DEVICE, "(802)"},
         {"cuInit:1+:100", PINT_E_NO_DEVICE, "(100)"},
     };
