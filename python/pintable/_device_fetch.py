@@ -53,13 +53,13 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
     """
     if not _is_possible():
         return False
-    from . import _device
+    from . import _device_opened
 
     until = None if timeout is None else time.monotonic() + timeout
     chunks = list(chunks)
     found = False
     for column in columns:
-        for opened, copy in _device.copies_of(column):
+        for opened, copy in _device_opened.copies_of(column):
             try:
                 found |= _fetch_from(copy, column.table, chunks, until)
             except DeviceLost:  # the copy was dropped meanwhile, which has brought them
@@ -76,11 +76,11 @@ def check_no_block(column: Any, chunks: range) -> None:
     never end."""
     if not _is_possible():
         return
-    from . import _device
+    from . import _device_opened
 
     size = column.table.chunk_rows
-    for opened in _device.opened_for(column.table):
-        for block in _device.all_of(opened.blocks):
+    for opened in _device_opened.opened_for(column.table):
+        for block in _device_opened.all_of(opened.blocks):
             if block._keeps_out(column.name, chunks.start * size, chunks.stop * size):
                 raise Busy(
                     f"this thread holds rows of column {column.name!r} in a block on device "
@@ -93,16 +93,16 @@ def settle(table: Any) -> bool:
     False: it has no device open."""
     if not _is_possible():
         return False
-    from . import _device
+    from . import _device_opened
 
-    opened = _device.opened_for(table)
+    opened = _device_opened.opened_for(table)
     for one in opened:
         one.settle()
     return bool(opened)
 
 
 def _is_possible() -> bool:
-    return "pintable._device" in sys.modules  # else nobody here has opened a device
+    return "pintable._device_opened" in sys.modules  # else nobody here has opened a device
 
 
 def _left(until: float | None) -> float | None:
