@@ -9,7 +9,6 @@ memory (`column.numpy()`, `to_pandas()`) ask for nothing, and fetch nothing.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -20,6 +19,9 @@ T = TypeVar("T")
 
 _NOWHERE, _DEVICE = 0, 2  # of DeviceCopy.places(): there and not on the host
 _TRIES = 3
+
+# Set when a device is opened in this process; without one, nothing here costs anything.
+is_possible = False
 
 
 def retrying(
@@ -32,7 +34,7 @@ def retrying(
 
     Raises DeviceAhead where no device of this process has them; what `take` and fetching raise.
     """
-    if not _is_possible():
+    if not is_possible:
         return take(timeout)
     until = None if timeout is None else time.monotonic() + timeout
     n_in_vain = 0
@@ -51,7 +53,7 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 
     timeout: seconds to wait for others that hold one. Raises Timeout.
     """
-    if not _is_possible():
+    if not is_possible:
         return False
     from . import _device_opened
 
@@ -74,8 +76,6 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 def check_no_block(column: Any, chunks: range) -> None:
     """Busy if this thread has chunks of a native column in a block to write: waiting for it would
     never end."""
-    if not _is_possible():
-        return
     from . import _device_opened
 
     size = column.table.chunk_rows
@@ -91,7 +91,7 @@ def check_no_block(column: Any, chunks: range) -> None:
 def settle(table: Any) -> bool:
     """Wait until blocks of this process that are over have given rows of the native table back.
     False: it has no device open."""
-    if not _is_possible():
+    if not is_possible:
         return False
     from . import _device_opened
 
@@ -99,10 +99,6 @@ def settle(table: Any) -> bool:
     for one in opened:
         one.settle()
     return bool(opened)
-
-
-def _is_possible() -> bool:
-    return "pintable._device_opened" in sys.modules  # else nobody here has opened a device
 
 
 def _left(until: float | None) -> float | None:

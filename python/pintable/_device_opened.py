@@ -14,7 +14,7 @@ import sys
 import weakref
 from typing import Any, TypeVar
 
-from . import _native
+from . import _device_fetch, _native
 from ._device_bracket import Bracket, Stream
 from ._errors import Error, NotFound
 
@@ -38,6 +38,7 @@ class Opened:
         self._stream: Stream | None = None
         self.native = _native.Device(table.pool, name)
         _all_opened.add(self)
+        _device_fetch.is_possible = True
 
     def stream(self) -> Stream | int:
         """For a bracket without one: ours on "host", the default stream on a GPU."""
