@@ -102,6 +102,12 @@ int main(int argc, char **argv)
     pint_copy_moved(copy, &to_device, &to_host);
     (void)printf("%s: %llu bytes to the device, %llu back\n", info.name,
                  (unsigned long long)to_device, (unsigned long long)to_host);
+    if (info.is_cuda) {
+        (void)printf("column %s is at device address %#llx; there is no kernel here to change it\n",
+                     argv[2], (unsigned long long)pint_copy_values(copy));
+    } else {
+        (void)printf("column %s is standardised, for everybody\n", argv[2]);
+    }
     exit_status = 0;
 done:
     if (exit_status != 0) {

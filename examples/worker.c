@@ -23,6 +23,7 @@ int main(int argc, char **argv)
     pint_column column;
     const pint_use use = {argv[2], PINT_INOUT, 0};
     pint_lease lease;
+    unsigned n_chunks = 0;
     int exit_status = 1;
 
     if (pint_pool_join(NULL, NULL, &pool, &err) != PINT_OK ||
@@ -43,15 +44,17 @@ int main(int argc, char **argv)
         for (uint64_t row = lease.first; row < lease.first + lease.n_rows; row++) {
             values[row] *= 2; /* dies here? the chunk's old values come back, another does it */
         }
-        status = pint_job_done(job, &lease, &err);
-        if (status != PINT_OK) {
+        if (pint_job_done(job, &lease, &err) != PINT_OK) {
             goto done;
         }
+        n_chunks++;
     }
     exit_status = status == PINT_FINISHED ? 0 : 1;
 done:
     if (exit_status != 0) {
         (void)fprintf(stderr, "worker: %s\n", err.message);
+    } else {
+        (void)printf("worker: doubled %u chunks of column %s\n", n_chunks, argv[2]);
     }
     pint_job_close(job);
     pint_table_close(table);

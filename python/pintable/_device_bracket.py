@@ -20,7 +20,8 @@ from ._rows import RowsLike, span
 from ._types import Spec
 
 if TYPE_CHECKING:
-    from ._device import Device, DeviceColumn, _Opened
+    from ._device import Device, DeviceColumn
+    from ._device_opened import Opened
 
 _ACCESS = {"r": _native.READ, "w": _native.WRITE, "rw": _native.READ | _native.WRITE}
 
@@ -151,7 +152,7 @@ class Bracket:
             raise
         return self._arrays[self._chosen[0]._name] if self._single else dict(self._arrays)
 
-    def _take(self, opened: _Opened) -> tuple[Any, ...]:
+    def _take(self, opened: Opened) -> tuple[Any, ...]:
         """Take the rows of all columns or of none. Copies that were dropped by another are opened
         again, once."""
         natives = [column._field.native for column in self._chosen]
@@ -175,7 +176,7 @@ class Bracket:
                     opened.forget(name)
                 open_before = []
 
-    def _array(self, opened: _Opened, copy: Any, spec: Spec) -> DeviceArray:
+    def _array(self, opened: Opened, copy: Any, spec: Spec) -> DeviceArray:
         begin, shape, typestr = layout(spec, self._first, self._n)
         n_bytes = int(typestr[2:])
         for size in shape:

@@ -9,7 +9,6 @@ memory (`column.numpy()`, `to_pandas()`) ask for nothing, and fetch nothing.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -20,6 +19,9 @@ T = TypeVar("T")
 
 _NOWHERE, _DEVICE = 0, 2  # of DeviceCopy.places(): there and not on the host
 _TRIES = 3
+
+# Set when a device is opened in this process; without one, nothing here costs anything.
+is_possible = False
 
 
 def retrying(
@@ -32,7 +34,7 @@ def retrying(
 
     Raises DeviceAhead where no device of this process has them; what `take` and fetching raise.
     """
-    if not _is_possible():
+    if not is_possible:
         return take(timeout)
     until = None if timeout is None else time.monotonic() + timeout
     n_in_vain = 0
@@ -51,15 +53,15 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 
     timeout: seconds to wait for others that hold one. Raises Timeout.
     """
-    if not _is_possible():
+    if not is_possible:
         return False
-    from . import _device
+    from . import _device_opened
 
     until = None if timeout is None else time.monotonic() + timeout
     chunks = list(chunks)
     found = False
     for column in columns:
-        for opened, copy in _device.copies_of(column):
+        for opened, copy in _device_opened.copies_of(column):
             try:
                 found |= _fetch_from(copy, column.table, chunks, until)
             except DeviceLost:  # the copy was dropped meanwhile, which has brought them
@@ -74,13 +76,11 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 def check_no_block(column: Any, chunks: range) -> None:
     """Busy if this thread has chunks of a native column in a block to write: waiting for it would
     never end."""
-    if not _is_possible():
-        return
-    from . import _device
+    from . import _device_opened
 
     size = column.table.chunk_rows
-    for opened in _device.opened_for(column.table):
-        for block in _device.all_of(opened.blocks):
+    for opened in _device_opened.opened_for(column.table):
+        for block in _device_opened.all_of(opened.blocks):
             if block._keeps_out(column.name, chunks.start * size, chunks.stop * size):
                 raise Busy(
                     f"this thread holds rows of column {column.name!r} in a block on device "
@@ -91,18 +91,14 @@ def check_no_block(column: Any, chunks: range) -> None:
 def settle(table: Any) -> bool:
     """Wait until blocks of this process that are over have given rows of the native table back.
     False: it has no device open."""
-    if not _is_possible():
+    if not is_possible:
         return False
-    from . import _device
+    from . import _device_opened
 
-    opened = _device.opened_for(table)
+    opened = _device_opened.opened_for(table)
     for one in opened:
         one.settle()
     return bool(opened)
-
-
-def _is_possible() -> bool:
-    return "pintable._device" in sys.modules  # else nobody here has opened a device
 
 
 def _left(until: float | None) -> float | None:

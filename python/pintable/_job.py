@@ -147,6 +147,8 @@ class Job:
         return None if lease is None else Chunk(self, lease)
 
     def _take(self, timeout: float | None) -> Any:
+        if not _device_fetch.is_possible:
+            return self._native.next(timeout)
         table = self._table
         reads = [table._field(column).native for column, use in self._uses if use != N.OUT]
         return _device_fetch.retrying(reads, range(table.chunks), timeout, self._native.next)

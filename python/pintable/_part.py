@@ -41,13 +41,13 @@ def _key(column: Any, chunk: int) -> tuple[bytes, int, int, int]:
 
 def check_not_own(column: Any, chunk: int) -> None:
     """Busy if this thread holds the chunk of the native column: waiting for it would never end."""
-    _device_fetch.check_no_block(column, range(chunk, chunk + 1))
-    _check_not_held(column, chunk)
+    if _device_fetch.is_possible:
+        _device_fetch.check_no_block(column, range(chunk, chunk + 1))
+    if _held:
+        _check_not_held(column, chunk)
 
 
 def _check_not_held(column: Any, chunk: int) -> None:
-    if not _held:
-        return
     part = _held.get(_key(column, chunk))
     if part is not None and part._is_open and part._holder == _me():
         raise Busy(f"this thread holds chunk {chunk} of column {column.name!r} already")
@@ -56,7 +56,8 @@ def _check_not_held(column: Any, chunk: int) -> None:
 def check_none_own(columns: Iterable[Any], chunks: int) -> None:
     """The same for all chunks of some native columns."""
     for column in columns:
-        _device_fetch.check_no_block(column, range(chunks))
+        if _device_fetch.is_possible:
+            _device_fetch.check_no_block(column, range(chunks))
         for chunk in range(chunks if _held else 0):
             _check_not_held(column, chunk)
 
@@ -70,6 +71,8 @@ def claim(columns: Sequence[Any], chunk: int, use: int, timeout: float | None = 
     for column in columns:
         check_not_own(column, chunk)
     table = columns[0].table
+    if not _device_fetch.is_possible:
+        return table.claim(columns, chunk, use, timeout)
     return _device_fetch.retrying(
         columns, (chunk,), timeout, lambda left: table.claim(columns, chunk, use, left)
     )
