@@ -239,14 +239,20 @@ static uint8_t *on_host(worker *w)
     return (uint8_t *)w->column.values + (uint64_t)LAST * CHUNK_ROWS;
 }
 
+static void spin(uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        (void)word_of(&user, LAST);
+    }
+}
+
+/* Most of the time in a bracket, so that a drop meets it; the rest is for a drop to succeed in. */
 static enum pinti_coherence act_count(void)
 {
-    static uint32_t pause;
+    static uint32_t random;
     pinti_taken taken;
-    pause = pause * 1664525u + 1013904223u;
-    for (uint32_t i = pause >> 18; i > 0 && pinti_load32_acquire(&stop) == 0; i--) {
-        (void)word_of(&user, LAST); /* give drops a chance */
-    }
+    random = random * 1664525u + 1013904223u;
+    spin(random >> 18);
     const enum pinti_coherence seen =
         pinti_device_take(&user.copy, LAST, PINTI_TAKE_TO_CHANGE, &taken);
     if (seen != PINTI_COH_OK) {
@@ -255,6 +261,7 @@ static enum pinti_coherence act_count(void)
     if (!taken.had_device) {
         *on_device(&user) = *on_host(&user);
     }
+    spin(random >> 16);
     ++*on_device(&user);
     return pinti_device_write_commit(&user.copy, LAST, taken.word);
 }
