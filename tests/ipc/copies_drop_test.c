@@ -3,7 +3,7 @@
  * as it was, and nobody who works on it notices anything but a moment's BUSY. */
 
 #include <pthread.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "host/coherence.h"
@@ -24,6 +24,7 @@ typedef struct worker {
     pint_column column;
     pinti_opened_copy opened;
     pinti_copy_desc copy;
+    void *memory; /* of the device */
 } worker;
 
 static worker owner;
@@ -41,10 +42,13 @@ static void open_copy(worker *w)
                                   &w->copy, &live_err),
               &live_err);
     ASSERT_OK(pinti_copy_slot_take(&w->copy, &live_err), &live_err);
+    w->memory = mmap(NULL, w->copy.rec->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, w->opened.fd, 0);
+    ASSERT_TRUE(w->memory != MAP_FAILED);
 }
 
 static void close_copy(worker *w)
 {
+    EXPECT_EQ(munmap(w->memory, w->copy.rec->bytes), 0);
     pinti_copy_slot_give(&w->copy);
     pinti_copy_release(w->pool, w->opened.index, w->opened.generation);
     EXPECT_EQ(close(w->opened.fd), 0);
@@ -97,7 +101,7 @@ static void write_on_device(worker *w)
 typedef struct work {
     enum pinti_coherence (*act)(void);
     enum pinti_coherence wrong; /* an end that should not have been; OK: none */
-    uint64_t n_done;
+    pinti_a64 n_done;
 } work;
 
 /* Writes, or thinks better of it. */
@@ -154,11 +158,12 @@ static void *work_on(void *argument)
     while (pinti_load32_acquire(&stop) == 0 && w->wrong == PINTI_COH_OK) {
         const enum pinti_coherence end = w->act();
         if (end == PINTI_COH_OK) {
-            w->n_done++;
+            (void)pinti_add64_relaxed(&w->n_done, 1); /* relaxed: a count */
         } else if (end != PINTI_COH_BUSY) {
             w->wrong = end;
         }
-        if (pinti_copy_is_dropped(user.pool, user.opened.index, user.opened.generation)) {
+        if (w->wrong == PINTI_COH_OK &&
+            pinti_copy_is_dropped(user.pool, user.opened.index, user.opened.generation)) {
             w->wrong = PINTI_COH_GONE;
         }
     }
@@ -186,7 +191,7 @@ static void drop_against(enum pinti_coherence (*act)(void))
     (void)pthread_join(thread, NULL);
     EXPECT_TRUE(status == PINT_E_BUSY || status == PINT_E_DEVICE_AHEAD);
     EXPECT_EQ(w.wrong, PINTI_COH_OK);
-    EXPECT_GT(w.n_done, 0ull);
+    EXPECT_GT(pinti_load64_relaxed(&w.n_done), 0ull);
     const uint64_t word = word_of(&owner, LAST);
     EXPECT_EQ(pinti_chunk_state(word), (uint32_t)PINTI_CHUNK_CLEAN);
     EXPECT_EQ(pinti_chunk_places(word), pinti_place_bit(owner.copy.device));
@@ -218,4 +223,85 @@ TEST(CopiesDrop, AReaderOfWhatOnlyTheDeviceHasGoesOn, .timeout_s = 120)
 TEST(CopiesDrop, WhoOpensWhatOnlyTheDeviceHasFindsIt, .timeout_s = 120)
 {
     drop_against(act_open);
+}
+
+/* ---- a drop that succeeds ---------------------------------------------------------------------
+ */
+
+/* The first value of the last chunk counts the writes that were committed. */
+static uint8_t *on_device(worker *w)
+{
+    return (uint8_t *)w->memory + w->copy.rec->values_off + (uint64_t)LAST * CHUNK_ROWS;
+}
+
+static uint8_t *on_host(worker *w)
+{
+    return (uint8_t *)w->column.values + (uint64_t)LAST * CHUNK_ROWS;
+}
+
+static void spin(uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        (void)word_of(&user, LAST);
+    }
+}
+
+/* Most of the time in a bracket, so that a drop meets it; the rest is for a drop to succeed in. */
+static enum pinti_coherence act_count(void)
+{
+    static uint32_t random;
+    pinti_taken taken;
+    random = random * 1664525u + 1013904223u;
+    spin(random >> 18);
+    const enum pinti_coherence seen =
+        pinti_device_take(&user.copy, LAST, PINTI_TAKE_TO_CHANGE, &taken);
+    if (seen != PINTI_COH_OK) {
+        return seen;
+    }
+    if (!taken.had_device) {
+        *on_device(&user) = *on_host(&user);
+    }
+    spin(random >> 16);
+    ++*on_device(&user);
+    return pinti_device_write_commit(&user.copy, LAST, taken.word);
+}
+
+/* Bring it to the host, as pint_copy_drop() does. */
+static void bring_down(worker *w)
+{
+    pinti_taken taken;
+    enum pinti_coherence seen;
+    while ((seen = pinti_device_take(&w->copy, LAST, PINTI_TAKE_TO_PUSH, &taken)) ==
+           PINTI_COH_BUSY) {
+    }
+    if (seen == PINTI_COH_OK) {
+        *on_host(w) = *on_device(w);
+        EXPECT_EQ(pinti_push_commit(&w->copy, LAST, taken.word), PINTI_COH_OK);
+    } else {
+        EXPECT_EQ(seen, PINTI_COH_THERE);
+    }
+}
+
+TEST(CopiesDrop, EveryWriteThatWasCommittedIsOnTheHostAfterwards, .timeout_s = 120)
+{
+    work w = {.act = act_count};
+    pthread_t thread;
+    ASSERT_NO_FATAL(start());
+    pinti_store32_release(&stop, 0);
+    ASSERT_EQ(pthread_create(&thread, NULL, work_on, &w), 0);
+    EXPECT_TRUE(ct_eventually(pinti_load64_relaxed(&w.n_done) >= 100, 10000));
+    pint_status status = PINT_E_BUSY;
+    while (status == PINT_E_BUSY || status == PINT_E_DEVICE_AHEAD) {
+        bring_down(&owner);
+        status = pinti_request_copy_drop(owner.pool, owner.opened.index, owner.opened.generation,
+                                         &live_err);
+    }
+    EXPECT_OK(status, &live_err);
+    (void)pthread_join(thread, NULL);
+    EXPECT_EQ(w.wrong, PINTI_COH_GONE); /* not LOST: what was begun was ended */
+    const uint64_t word = word_of(&owner, LAST);
+    EXPECT_EQ(pinti_chunk_state(word), (uint32_t)PINTI_CHUNK_CLEAN);
+    EXPECT_EQ(pinti_chunk_places(word), PINTI_PLACE_HOST);
+    EXPECT_EQ(*on_host(&owner), (uint8_t)pinti_load64_relaxed(&w.n_done));
+    ASSERT_NO_FATAL(finish());
 }
