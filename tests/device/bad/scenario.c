@@ -257,8 +257,8 @@ static bool may_stay(const char *end, const char *failed)
     if (strcmp(failed, "work") == 0) {
         return strcmp(end, "cuEventDestroy") == 0 || strcmp(end, "cuStreamDestroy") == 0;
     }
-    return strcmp(failed, "cuCtxPushCurrent") == 0 && strcmp(end, "cuCtxPopCurrent") != 0 &&
-           strcmp(end, "cuDevicePrimaryCtxRelease") != 0;
+    return (strcmp(failed, "cuCtxPushCurrent") == 0 || strcmp(failed, "cuCtxGetId") == 0) &&
+           strcmp(end, "cuCtxPopCurrent") != 0 && strcmp(end, "cuDevicePrimaryCtxRelease") != 0;
 }
 
 /* The memory of a mapping that stays is a descriptor of the fake's. */
