@@ -231,8 +231,7 @@ static void copier_give(const pinti_copy_desc *copy, uint64_t chunk, enum pinti_
     ring(copy);
 }
 
-/* ---- writable views: writable_view.h has the rule, these are its steps a and c -----------------
- */
+/* ---- writable views: steps a and c of writable_view.h ---------------------------------------- */
 
 /* The copier being ours, before the chunk is taken. */
 static void note_views(pinti_copy_desc *copy, uint64_t chunk)

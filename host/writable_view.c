@@ -10,8 +10,7 @@
 #include "host/error.h"
 #include "host/word.h"
 
-/* ---- the slot's words: under pool->view_lock ---------------------------------------------------
- */
+/* ---- the slot's words: under pool->view_lock ------------------------------------------------- */
 
 static pinti_a64 *slot_word(const pint_view *view)
 {
@@ -53,8 +52,7 @@ static void give_place(pint_view *view)
     view->place = PINTI_VIEWS_MAX;
 }
 
-/* ---- registering: under pool->view_lock --------------------------------------------------------
- */
+/* ---- registering: under pool->view_lock ------------------------------------------------------ */
 
 static bool has_copies(const pint_view *view)
 {
@@ -134,8 +132,7 @@ static bool is_ours(const pint_view *view)
     return view->is_registered && view->process == pinti_load64_relaxed(pinti_fork_word);
 }
 
-/* ---- views of this process: under pool->view_lock ----------------------------------------------
- */
+/* ---- views of this process: under pool->view_lock -------------------------------------------- */
 
 static pint_view *view_new(pinti_column_desc *column, uint32_t index)
 {
@@ -226,8 +223,7 @@ void pint_column_view_end(pint_view *view)
     (void)pthread_mutex_unlock(&pool->view_lock);
 }
 
-/* ---- what becomes of their columns and their process -------------------------------------------
- */
+/* ---- what becomes of their columns and their process ----------------------------------------- */
 
 /* Position of the column whose state this is: the newest ones first. */
 static bool find_moved(const pinti_table_desc *to, uint64_t state_off, uint32_t *out_index)

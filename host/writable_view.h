@@ -8,8 +8,8 @@
  * when, so no device ever has its newest bytes together with the host
  * (tests/model/writable_view.pml).
  *
- *   view word of the column (pinti_column_state.xviews)   registrations, and how many there ever
- * were view word of the slot (word.h)                        which column this session registered
+ *   column's word (pinti_column_state.xviews)   registrations, and how many there ever were
+ *   slot's word (word.h)                        which column this session has registered
  *
  *   first view of a column in a session       1 slot word := REGISTERING
  *                                             2 column's word: one more, and one more ever

@@ -51,7 +51,8 @@ class Field:
     def shown(self) -> Any:
         """All rows as a View, read-only. ValueError when the table is closed."""
         if self._shown is None:
-            self._shown = self._view().array(self.native, 0, self.native.table.rows, False, self.spec)
+            native = self.native
+            self._shown = self._view().array(native, 0, native.table.rows, False, self.spec)
         return self._shown
 
     def writable(self) -> Any:
@@ -59,7 +60,9 @@ class Field:
         one of them lives the column counts as changed at any time, for devices."""
         found = None if self._writable is None else self._writable()
         if found is None:
-            found = self._view().array(self.native, 0, self.native.table.rows, None, self.spec)
+            shown = self.shown()
+            buffer = self.native.values()
+            found = type(shown)(shown.shape, shown.dtype, buffer) if not buffer.readonly else shown
             self._writable = weakref.ref(found)
         return found
 

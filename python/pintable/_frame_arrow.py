@@ -252,8 +252,8 @@ def text_array(column: Any, first: int, n: int) -> pa.Array:
 def _dictionary_array(column: Any, first: int, n: int, meta: dict[str, Any]) -> pa.Array:
     column.validate(first, n)
     code = next(pa_type for number, pa_type in _TYPES.items() if number == column.item_type)
-    codes = pa.Array.from_buffers(code, n, [_buffer(column.validity()), _buffer(column.read_values())],
-                                  offset=first)  # fmt: skip
+    buffers = [_buffer(column.validity()), _buffer(column.read_values())]
+    codes = pa.Array.from_buffers(code, n, buffers, offset=first)
     of = pa.large_string() if meta.get("arrow") == "large_string" else pa.string()
     texts = pa.array(column.categories(), type=of)
     return pa.DictionaryArray.from_arrays(codes, texts, ordered=bool(meta.get("ordered")),

@@ -14,6 +14,7 @@
 #include "host/crash.h"
 #include "host/wait.h"
 #include "host/word.h"
+#include "host/writable_view.h"
 #include "pintable/device.h"
 #include "tests/service/copy_raw.h"
 #include "tests/support/ct.h"
@@ -368,3 +369,43 @@ TEST(CopyDeath, OfTheServiceBeforeADroppedCopyIsForgotten)
     ASSERT_NO_FATAL(finish());
 }
 #endif
+
+/* ---- writable views -------------------------------------------------------------------------- */
+
+static pinti_a64 *views_of_table(void)
+{
+    const pinti_table_rec *rec = &pinti_cat_tables(b.catalog)[table];
+    const pinti_column_rec *column = pinti_cat_column(b.catalog, rec, 0);
+    return &((pinti_column_state *)(void *)(b.sync + column->state_off))->xviews;
+}
+
+/* As pint_column_view_begin() leaves the slot. */
+static void note_view(raw_session *session)
+{
+    pinti_slot_header *header = session->slot;
+    pinti_store32_release(&header->xn_views, 1);
+    pinti_store64_seq(&pinti_slot_views(session->slot)[0],
+                      pinti_view_name(table, generation, 0) | PINTI_VIEW_REGISTERED);
+}
+
+static int n_sessions(void)
+{
+    raw_stat stat;
+    return raw_get_stat(service.address, &stat) ? (int)stat.n_sessions : -1;
+}
+
+/* A reader can write its slot, but cannot have views: it must not end those of others. */
+TEST(ViewDeath, EndsTheViewsOfASessionThatCouldStoreAndOfNoOther)
+{
+    raw_session reader;
+    ASSERT_NO_FATAL(start_with(NULL, false));
+    ASSERT_TRUE(raw_join(&reader, service.address, "ro", ""));
+    pinti_store64_seq(views_of_table(), 2 * PINTI_VIEWS_ONE_MORE);
+    note_view(&reader);
+    note_view(&a.session);
+    EXPECT_TRUE(raw_leave(&reader));
+    copy_die(&a);
+    EXPECT_TRUE(ct_eventually(n_sessions() == 1, 10000)); /* both are over */
+    EXPECT_EQ(PINTI_VIEWS_COUNT(pinti_load64_seq(views_of_table())), 1u);
+    ASSERT_NO_FATAL(finish());
+}
