@@ -40,22 +40,81 @@ pint_status pinti_rows_to_chunks(const pinti_import *import, const char *operati
     return PINT_OK;
 }
 
+/* ---- whose ----------------------------------------------------------------------------------- */
+
+/* Of the calling thread; no other one of this process has or had it. */
+static uint64_t this_thread(void)
+{
+    static pinti_a64 n_threads;
+    static _Thread_local uint64_t number;
+    if (number == 0) {
+        number = pinti_add64_relaxed(&n_threads, 1) + 1; /* relaxed: only a number */
+    }
+    return number;
+}
+
+uint32_t pinti_own_bracket(const pinti_import *import, uint32_t first, uint32_t n, uint32_t access)
+{
+    const uint64_t me = this_thread();
+    uint32_t found = UINT32_MAX;
+    for (const pinti_bracket *at = import->brackets; at != NULL; at = at->next) {
+        const uint32_t begin = at->first_chunk > first ? at->first_chunk : first;
+        const uint32_t end =
+            at->first_chunk + at->n_chunks < first + n ? at->first_chunk + at->n_chunks : first + n;
+        if (at->thread == me && (at->access & access) != 0 && begin < end && begin < found) {
+            found = begin;
+        }
+    }
+    return found;
+}
+
+bool pinti_own_bracket_elsewhere(const pinti_import *import, uint32_t chunk)
+{
+    bool is_own = false;
+    for (uint32_t place = 0; !is_own && place < PINTI_DEVICES_MAX; place++) {
+        pint_device *device = place == import->desc.device
+                                  ? NULL
+                                  : pinti_device_of_place(import->desc.table->pool, place);
+        pinti_import *other =
+            device != NULL ? pinti_import_of_column(device, import->desc.column) : NULL;
+        if (other != NULL) {
+            (void)pthread_mutex_lock(&other->lock);
+            is_own = pinti_own_bracket(other, chunk, 1, PINT_WRITE) == chunk;
+            (void)pthread_mutex_unlock(&other->lock);
+            pinti_import_drop(other);
+        }
+        pint_device_close(device);
+    }
+    return is_own;
+}
+
 /* ---- begin ----------------------------------------------------------------------------------- */
 
-static pint_status check(const pint_copy *copy, const char *operation, uint32_t access,
-                         pint_error *err)
+/* What all columns of a begin have in common. */
+typedef struct request {
+    uint64_t first; /* rows */
+    uint64_t n_rows;
+    uint32_t access;
+    void *stream;
+} request;
+
+static pint_status check(const pint_copy *copy, const request *wanted, pint_error *err)
 {
-    pint_status status = pinti_copy_enter(copy, operation, err);
+    const pint_status status = pinti_copy_enter(copy, "begin", err);
     if (status != PINT_OK) {
         return status;
     }
-    if (access == 0 || (access & ~(PINT_READ | PINT_WRITE)) != 0) {
-        return pinti_fail(err, PINT_E_INVALID, 0, "%s: access %u", operation, access);
+    if (wanted->access == 0 || (wanted->access & ~(PINT_READ | PINT_WRITE)) != 0) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "begin: access %u", wanted->access);
     }
-    if ((access & PINT_WRITE) != 0 && (copy->access & PINT_WRITE) == 0) {
-        return pinti_fail(err, PINT_E_PERMISSION, 0, "%s: the copy was opened to read", operation);
+    if ((wanted->access & PINT_WRITE) == 0) {
+        return PINT_OK;
     }
-    return PINT_OK;
+    if ((copy->access & PINT_WRITE) == 0) {
+        return pinti_fail(err, PINT_E_PERMISSION, 0, "begin: the copy was opened to read");
+    }
+    /* not the import's own handle, which whoever came first opened, perhaps to read */
+    return pinti_table_check_write(&copy->import->desc.table->head->handles[1], "begin", err);
 }
 
 /* All memory that is needed, before anything is taken: end cannot fail for lack of it. */
@@ -77,19 +136,46 @@ static pint_status prepare(pinti_begin *b, pint_error *err)
     if (b->pull != NULL) {
         b->pull->import = b->import;
     }
-    return pinti_watch_prepare(err);
+    return PINT_OK;
 }
 
-static void enter_bracket(pinti_begin *b, uint64_t first_row, uint64_t n_rows)
+/* One column of a begin; what it has is freed whatever comes of it. */
+static pint_status begin_init(pinti_begin *b, pint_copy *copy, const request *wanted,
+                              pint_error *err)
+{
+    pint_status status = check(copy, wanted, err);
+    if (status != PINT_OK) {
+        return status;
+    }
+    b->copy = copy;
+    b->import = copy->import;
+    b->access = wanted->access;
+    b->stream = wanted->stream;
+    status = pinti_rows_to_chunks(b->import, "begin", wanted->first, wanted->n_rows, &b->first,
+                                  &b->n, err);
+    return status == PINT_OK ? prepare(b, err) : status;
+}
+
+static void begin_done(pinti_begin *b)
+{
+    free(b->bracket);
+    free(b->taken);
+    free(b->stale);
+    free(b->pull);
+    free(b->shared);
+}
+
+static void enter_bracket(pinti_begin *b, const request *wanted)
 {
     pinti_import *import = b->import;
     pinti_bracket *bracket = b->bracket;
     b->bracket = NULL;
     bracket->import = import;
     bracket->copy = b->copy;
+    bracket->thread = this_thread();
     bracket->stream = b->stream;
-    bracket->first = first_row;
-    bracket->n_rows = n_rows;
+    bracket->first = wanted->first;
+    bracket->n_rows = wanted->n_rows;
     bracket->access = b->access;
     bracket->first_chunk = b->first;
     bracket->n_chunks = b->n;
@@ -100,185 +186,94 @@ static void enter_bracket(pinti_begin *b, uint64_t first_row, uint64_t n_rows)
     (void)pthread_mutex_unlock(&import->lock);
 }
 
+static int by_column(const void *left, const void *right)
+{
+    const uint32_t a = ((const pinti_begin *)left)->import->column.index;
+    const uint32_t b = ((const pinti_begin *)right)->import->column.index;
+    return a < b ? -1 : a > b;
+}
+
+/* Ascending, and of one table and device. */
+static pint_status order(pinti_begins *group, pint_error *err)
+{
+    const pinti_import *one = group->all[0].import;
+    for (uint32_t i = 1; i < group->n; i++) {
+        const pinti_import *other = group->all[i].import;
+        if (other->device != one->device || other->desc.table != one->desc.table) {
+            return pinti_fail(err, PINT_E_INVALID, 0,
+                              "begin: copies of several tables or on several devices");
+        }
+    }
+    qsort(group->all, group->n, sizeof(*group->all), by_column);
+    for (uint32_t i = 1; i < group->n; i++) {
+        const pinti_column_desc *column = group->all[i].import->desc.column;
+        if (column == group->all[i - 1].import->desc.column) {
+            return pinti_fail(err, PINT_E_INVALID, 0, "begin: column '%s' twice", column->name);
+        }
+    }
+    return PINT_OK;
+}
+
+static pint_status begin_group(pinti_begins *group, const request *wanted, int64_t timeout_ms,
+                               pint_error *err)
+{
+    const pinti_limit limit = pinti_limit_start(timeout_ms);
+    pinti_backend *backend = group->all[0].import->device->backend;
+    pint_status status = order(group, err);
+    if (status == PINT_OK && backend->ops->stream_check != NULL) {
+        status = backend->ops->stream_check(backend, wanted->stream, err);
+    }
+    if (status == PINT_OK) {
+        status = pinti_watch_prepare(err);
+    }
+    if (status == PINT_OK) {
+        status = pinti_begin_take(group, &limit, err);
+    }
+    if (status == PINT_OK) {
+        status = pinti_begin_bring(group, err);
+    }
+    for (uint32_t i = 0; status == PINT_OK && i < group->n; i++) {
+        enter_bracket(&group->all[i], wanted);
+    }
+    return status;
+}
+
 pint_status pint_device_begin(pint_copy *copy, uint64_t first, uint64_t n_rows, uint32_t access,
                               void *stream, int64_t timeout_ms, pint_error *err)
 {
-    pint_status status = check(copy, "begin", access, err);
-    if (status != PINT_OK) {
-        return status;
-    }
-    pinti_begin b = {.copy = copy, .import = copy->import, .access = access, .stream = stream};
-    pinti_backend *backend = b.import->device->backend;
-    status = pinti_rows_to_chunks(b.import, "begin", first, n_rows, &b.first, &b.n, err);
-    if (status == PINT_OK && (access & PINT_WRITE) != 0) {
-        /* not the import's own handle, which whoever came first opened, perhaps to read */
-        status = pinti_table_check_write(&b.import->desc.table->head->handles[1], "begin", err);
-    }
-    if (status == PINT_OK && backend->ops->stream_check != NULL) {
-        status = backend->ops->stream_check(backend, stream, err);
-    }
+    const request wanted = {first, n_rows, access, stream};
+    pinti_begin b = {0};
+    pinti_begins group = {.all = &b, .n = 1};
+    pint_status status = begin_init(&b, copy, &wanted, err);
     if (status == PINT_OK) {
-        status = prepare(&b, err);
+        status = begin_group(&group, &wanted, timeout_ms, err);
     }
-    if (status == PINT_OK) {
-        status = pinti_begin_take(&b, timeout_ms, err);
-    }
-    if (status == PINT_OK) {
-        status = pinti_begin_bring(&b, err);
-    }
-    if (status == PINT_OK) {
-        enter_bracket(&b, first, n_rows);
-    }
-    free(b.bracket);
-    free(b.taken);
-    free(b.stale);
-    free(b.pull);
-    free(b.shared);
+    begin_done(&b);
     return status;
 }
 
-/* ---- end ------------------------------------------------------------------------------------- */
-
-/* The work is done, or failed: on the watcher's thread, or on the caller's who waited for it. */
-static void bracket_finish(pinti_task *task, pint_status status)
+pint_status pint_device_begin_all(pint_copy *const *copies, uint32_t n_copies, uint64_t first,
+                                  uint64_t n_rows, uint32_t access, void *stream,
+                                  int64_t timeout_ms, pint_error *err)
 {
-    pinti_bracket *bracket = (pinti_bracket *)(void *)task; /* task is its first member */
-    pinti_import *import = bracket->import;
-    pinti_backend *backend = import->device->backend;
-    const bool is_write = (bracket->access & PINT_WRITE) != 0;
-    (void)pthread_mutex_lock(&import->lock);
-    for (uint32_t i = 0; i < bracket->n_chunks; i++) {
-        const uint32_t chunk = bracket->first_chunk + i;
-        pinti_chunk_use *use = &import->uses[chunk];
-        if (is_write) {
-            /* LOST: the copy was dropped, and what the device had went with it */
-            if (status == PINT_OK) {
-                (void)pinti_device_write_commit(&import->desc, chunk, bracket->words[i]);
-            } else {
-                (void)pinti_device_write_cancel(&import->desc, chunk, bracket->words[i]);
-            }
-            use->writer = PINTI_WRITER_NONE;
-        } else if (--use->n_readers == 0) {
-            pinti_device_read_end(&import->desc, chunk);
-        }
+    if (copies == NULL || n_copies == 0) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "begin: no copies");
     }
-    (void)pthread_mutex_unlock(&import->lock);
-    if (bracket->task.mark != NULL) {
-        backend->ops->mark_free(backend, bracket->task.mark);
+    const request wanted = {first, n_rows, access, stream};
+    pinti_begins group = {.all = calloc(n_copies, sizeof(pinti_begin)), .n = n_copies};
+    if (group.all == NULL) {
+        return pinti_fail(err, PINT_E_NO_MEMORY, 0, "begin: %u columns", n_copies);
     }
-    free(bracket);
-    pinti_import_drop(import);
-}
-
-/* Take an open bracket out of the list: it has ended. Requires import->lock. */
-static pinti_bracket *bracket_close(pinti_bracket **link)
-{
-    pinti_bracket *bracket = *link;
-    *link = bracket->next;
-    bracket->copy = NULL;
-    for (uint32_t i = 0; i < bracket->n_chunks; i++) {
-        pinti_chunk_use *use = &bracket->import->uses[bracket->first_chunk + i];
-        if ((bracket->access & PINT_WRITE) != 0) {
-            use->writer = PINTI_WRITER_ENDED;
-        } else {
-            use->n_open--;
-        }
+    pint_status status = PINT_OK;
+    for (uint32_t i = 0; status == PINT_OK && i < n_copies; i++) {
+        status = begin_init(&group.all[i], copies[i], &wanted, err);
     }
-    return bracket;
-}
-
-static pinti_bracket *find_and_close(const pint_copy *copy, uint64_t first, uint64_t n_rows,
-                                     uint32_t access, void *stream)
-{
-    pinti_import *import = copy->import;
-    (void)pthread_mutex_lock(&import->lock);
-    pinti_bracket **link = &import->brackets;
-    while (*link != NULL &&
-           ((*link)->copy != copy || (*link)->first != first || (*link)->n_rows != n_rows ||
-            (*link)->access != access || (*link)->stream != stream)) {
-        link = &(*link)->next;
-    }
-    pinti_bracket *bracket = *link != NULL ? bracket_close(link) : NULL;
-    (void)pthread_mutex_unlock(&import->lock);
-    return bracket;
-}
-
-/* Also on a copy that was dropped meanwhile. */
-static pint_status take_bracket(const pint_copy *copy, const char *operation, uint64_t first,
-                                uint64_t n_rows, uint32_t access, void *stream,
-                                pinti_bracket **out_bracket, pint_error *err)
-{
-    if (copy == NULL) {
-        return pinti_fail(err, PINT_E_INVALID, 0, "%s: NULL argument", operation);
-    }
-    pint_status status = pinti_device_check_process(copy->process, operation, err);
-    if (status != PINT_OK) {
-        return status;
-    }
-    *out_bracket = find_and_close(copy, first, n_rows, access, stream);
-    return *out_bracket != NULL
-               ? PINT_OK
-               : pinti_fail(err, PINT_E_STATE, 0,
-                            "%s: no open bracket of these rows, access and stream", operation);
-}
-
-pint_status pint_device_end(pint_copy *copy, uint64_t first, uint64_t n_rows, uint32_t access,
-                            void *stream, pint_error *err)
-{
-    pinti_bracket *bracket;
-    pint_status status = take_bracket(copy, "end", first, n_rows, access, stream, &bracket, err);
-    if (status != PINT_OK) {
-        return status;
-    }
-    pint_device *device = copy->import->device;
-    pinti_backend *backend = device->backend;
-    bracket->task = (pinti_task){
-        .owner = device, .backend = backend, .stream = stream, .finish = bracket_finish};
-    status = backend->ops->mark(backend, stream, &bracket->task.mark, err);
     if (status == PINT_OK) {
-        pinti_watch_submit(&bracket->task);
-        return PINT_OK;
+        status = begin_group(&group, &wanted, timeout_ms, err);
     }
-    bracket->task.mark = NULL; /* no memory for one: waited for instead; or the stream failed */
-    status = backend->ops->stream_wait(backend, stream, err);
-    bracket_finish(&bracket->task, status);
+    for (uint32_t i = 0; i < n_copies; i++) {
+        begin_done(&group.all[i]);
+    }
+    free(group.all);
     return status;
-}
-
-static void cancel(pinti_bracket *bracket)
-{
-    pinti_backend *backend = bracket->import->device->backend;
-    /* whatever comes of it: nothing runs any more */
-    (void)backend->ops->stream_wait(backend, bracket->stream, NULL);
-    bracket_finish(&bracket->task, PINT_E_DEVICE);
-}
-
-pint_status pint_device_cancel(pint_copy *copy, uint64_t first, uint64_t n_rows, uint32_t access,
-                               void *stream, pint_error *err)
-{
-    pinti_bracket *bracket;
-    const pint_status status =
-        take_bracket(copy, "cancel", first, n_rows, access, stream, &bracket, err);
-    if (status == PINT_OK) {
-        cancel(bracket);
-    }
-    return status;
-}
-
-void pinti_brackets_abandon(pint_copy *copy)
-{
-    pinti_import *import = copy->import;
-    for (;;) {
-        (void)pthread_mutex_lock(&import->lock);
-        pinti_bracket **link = &import->brackets;
-        while (*link != NULL && (*link)->copy != copy) {
-            link = &(*link)->next;
-        }
-        pinti_bracket *bracket = *link != NULL ? bracket_close(link) : NULL;
-        (void)pthread_mutex_unlock(&import->lock);
-        if (bracket == NULL) {
-            return;
-        }
-        cancel(bracket);
-    }
 }

@@ -14,9 +14,11 @@
 
 #include "device/internal.h"
 #include "host/error.h"
+#include "host/interrupt.h"
 #include "ipc/copies.h"
 
-#define DROP_MS 1000 /* for work of ours that has ended and is just being noticed */
+#define DROP_MS       1000 /* for work that has ended and is just being noticed */
+#define DROP_PAUSE_MS 2
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
@@ -176,7 +178,8 @@ static pinti_import *import_known(pint_device *device, const pint_column *column
     }
     (void)pthread_mutex_lock(&device->lock);
     pinti_import *import = import_find(device, index, generation);
-    if (import != NULL && (kind == 0 || kind == import->desc.rec->kind)) {
+    if (import != NULL &&
+        (kind == 0 || kind == PINT_COPY_EXISTING || kind == import->desc.rec->kind)) {
         import->n_users++;
     } else {
         import = NULL;
@@ -185,12 +188,14 @@ static pinti_import *import_known(pint_device *device, const pint_column *column
     return import;
 }
 
-/* Ask the service, which makes the copy if there is none. */
+/* Ask the service, which makes the copy if there is none and that is wanted. */
 static pint_status import_request(pint_device *device, const pint_column *column, uint32_t kind,
                                   pinti_import **out_import, pint_error *err)
 {
     pinti_opened_copy opened;
-    pint_status status = pinti_request_copy(column, device->index, kind, true, &opened, err);
+    pint_status status =
+        pinti_request_copy(column, device->index, kind != PINT_COPY_EXISTING ? kind : 0,
+                           kind != PINT_COPY_EXISTING, &opened, err);
     if (status != PINT_OK) {
         return status;
     }
@@ -281,7 +286,7 @@ static pint_status check_open(const pint_device *device, const pint_column *colu
     if (table->desc->pool != device->pool) {
         return pinti_fail(err, PINT_E_INVALID, 0, "copy: the device was opened for another pool");
     }
-    if (kind > PINT_COPY_IPC) {
+    if (kind > PINT_COPY_EXISTING) {
         return pinti_fail(err, PINT_E_INVALID, 0, "copy: kind %u", kind);
     }
     if (access == 0 || (access & ~(PINT_READ | PINT_WRITE)) != 0) {
@@ -370,31 +375,100 @@ pint_status pinti_copy_enter(const pint_copy *copy, const char *operation, pint_
     return status;
 }
 
+static bool has_open_bracket(pinti_import *import)
+{
+    (void)pthread_mutex_lock(&import->lock);
+    const bool is_open = import->brackets != NULL;
+    (void)pthread_mutex_unlock(&import->lock);
+    return is_open;
+}
+
+/* Bring what only this device has to the host, then ask. */
+static pint_status drop_once(pint_copy *copy, const pinti_limit *limit, pint_error *err)
+{
+    pinti_import *import = copy->import;
+    const uint32_t n = import->desc.n_chunks;
+    uint64_t bytes = 0;
+    /* brackets of this process that have ended are in the way until they are over */
+    pint_status status = pinti_brackets_settle(import, 0, n, limit, "drop", err);
+    if (status == PINT_OK) {
+        status = pinti_push(import, 0, n, PINTI_PUSH_OWN, limit, &bytes, err);
+        (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
+    }
+    return status == PINT_OK ? pinti_request_copy_drop(import->device->pool, import->desc.index,
+                                                       import->desc.generation, err)
+                             : status;
+}
+
+static bool never(void *context)
+{
+    (void)context;
+    return false;
+}
+
+/* Another process works on the copy: let it get on. PINT_E_INTERRUPTED. */
+static pint_status drop_pause(const pinti_table_desc *table, pint_error *err)
+{
+    const pint_status status =
+        pinti_wait(table->pool, table->bell, never, NULL, DROP_PAUSE_MS, false, "drop", err);
+    return status == PINT_E_TIMEOUT ? PINT_OK : status;
+}
+
 pint_status pint_copy_drop(pint_copy *copy, pint_error *err)
 {
     pint_status status = pinti_copy_enter(copy, "drop", err);
     if (status != PINT_OK) {
         return status;
     }
-    pinti_import *import = copy->import;
-    (void)pthread_mutex_lock(&import->lock);
-    const bool is_open = import->brackets != NULL;
-    (void)pthread_mutex_unlock(&import->lock);
-    if (is_open) {
-        return pinti_fail(err, PINT_E_BUSY, 0, "drop: a bracket is open on the copy");
+    const pinti_limit limit = pinti_limit_start(DROP_MS);
+    pint_error inner;
+    for (;;) {
+        if (has_open_bracket(copy->import)) {
+            return pinti_fail(err, PINT_E_BUSY, 0, "drop: a bracket is open on the copy");
+        }
+        status = drop_once(copy, &limit, &inner);
+        if ((status != PINT_E_BUSY && status != PINT_E_DEVICE_AHEAD) ||
+            pinti_limit_left(&limit) == 0) {
+            break;
+        }
+        /* what another process has just finished can be brought the next time */
+        const pint_status paused = drop_pause(copy->import->desc.table, err);
+        if (paused != PINT_OK) {
+            return paused;
+        }
     }
-    uint64_t bytes = 0;
-    status =
-        pinti_push(import, 0, import->desc.n_chunks, PINTI_PUSH_SKIP_TORN, DROP_MS, &bytes, err);
-    (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
-    if (status == PINT_E_TIMEOUT) {
-        return pinti_fail(err, PINT_E_BUSY, 0, "drop: a chunk of the copy is held");
+    if (status == PINT_E_TIMEOUT || status == PINT_E_DEVICE_AHEAD) {
+        return pinti_fail(err, PINT_E_BUSY, 0, "%s", inner.message);
     }
-    /* the brackets of this process that ended are over when the watcher has seen it */
-    pinti_watch_drain(import->device);
-    return status == PINT_OK ? pinti_request_copy_drop(import->device->pool, import->desc.index,
-                                                       import->desc.generation, err)
-                             : status;
+    if (status != PINT_OK && err != NULL) {
+        *err = inner;
+    }
+    return status;
+}
+
+pint_status pint_copy_discard(pint_device *device, const pint_column *column, pint_error *err)
+{
+    uint32_t index;
+    uint32_t generation;
+    if (device == NULL || column == NULL || column->table == NULL) {
+        return pinti_fail(err, PINT_E_INVALID, 0, "discard: NULL argument");
+    }
+    const pint_status status = pinti_device_enter(device, err);
+    if (status != PINT_OK) {
+        return status;
+    }
+    if (column->table->desc->pool != device->pool) {
+        return pinti_fail(err, PINT_E_INVALID, 0,
+                          "discard: the device was opened for another pool");
+    }
+    if ((column->table->mode & PINT_WRITE) == 0) { /* what is lost was the table's */
+        return pinti_fail(err, PINT_E_PERMISSION, 0, "discard: the table was opened to read");
+    }
+    if (!pinti_copy_find(column, device->index, &index, &generation)) {
+        return pinti_fail(err, PINT_E_NOT_FOUND, 0, "discard: column '%s' has no copy on '%s'",
+                          pint_column_name(column), device->backend->name);
+    }
+    return pinti_request_copy_discard(device->pool, index, generation, err);
 }
 
 /* ---- facts ----------------------------------------------------------------------------------- */

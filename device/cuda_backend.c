@@ -76,6 +76,7 @@ static pint_status cuda_info(pinti_backend *backend, pint_device_info *info, pin
     info->can_ipc = abilities.ipc;
     info->can_map_host = abilities.map_host;
     info->driver_version = (uint32_t)pinti_cuda_version();
+    info->ordinal = cuda->device.ordinal;
     return PINT_OK;
 }
 

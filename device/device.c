@@ -27,7 +27,7 @@ typedef struct backend_entry {
 } backend_entry;
 
 static struct {
-    pthread_mutex_t lock; /* held while a device is opened, too: two threads must not do it twice */
+    pthread_mutex_t lock; /* for list work only: fork() and the opening of others wait for it */
     backend_entry *backends;
     pint_device *devices;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -49,6 +49,9 @@ static void after_fork_in_parent(void)
 /* What the parent had open is not usable here, nor may it be closed: it is forgotten. */
 static void after_fork_in_child(void)
 {
+    for (pint_device *device = registry.devices; device != NULL; device = device->next) {
+        pinti_pool_forget_hold(device->pool); /* nothing of it is registered here */
+    }
     registry.backends = NULL;
     registry.devices = NULL;
     pinti_watch_after_fork(true);
@@ -64,19 +67,41 @@ static void watch_forks(void)
     fork_errno = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* ---- backends: require registry.lock --------------------------------------------------------- */
+/* ---- backends -------------------------------------------------------------------------------- */
 
-static backend_entry *entry_of(const uint8_t uuid[16])
+/* Requires registry.lock. */
+static backend_entry **backend_link(const uint8_t uuid[16])
 {
-    for (backend_entry *entry = registry.backends; entry != NULL; entry = entry->next) {
-        if (memcmp(entry->backend->uuid, uuid, 16) == 0) {
-            return entry;
-        }
+    backend_entry **link = &registry.backends;
+    while (*link != NULL && memcmp((*link)->backend->uuid, uuid, 16) != 0) {
+        link = &(*link)->next;
     }
-    return NULL;
+    return link;
 }
 
-/* The backend of a name, counted. Names of one device differ; its UUID does not. */
+/* Enter it, counted, or count the one that is there: the same device by another name, for another
+ * pool, or opened by a thread that was faster. Takes both arguments. */
+static pinti_backend *backend_enter(pinti_backend *backend, backend_entry *entry)
+{
+    (void)pthread_mutex_lock(&registry.lock);
+    backend_entry *there = *backend_link(backend->uuid);
+    if (there != NULL) {
+        there->n_users++;
+    } else {
+        *entry = (backend_entry){.next = registry.backends, .backend = backend, .n_users = 1};
+        registry.backends = entry;
+    }
+    (void)pthread_mutex_unlock(&registry.lock);
+    if (there == NULL) {
+        return backend;
+    }
+    backend->ops->close(backend);
+    free(entry);
+    return there->backend; /* our count keeps it */
+}
+
+/* The backend of a name, counted. Names of one device differ; its UUID does not. May take seconds:
+ * a driver is started. */
 static pint_status backend_get(const char *name, pinti_backend **out_backend, pint_error *err)
 {
     const bool is_cuda = strncmp(name, "cuda:", 5) == 0;
@@ -86,45 +111,36 @@ static pint_status backend_get(const char *name, pinti_backend **out_backend, pi
                           "device '%s': there are \"host\", \"cuda:NUMBER\" and \"cuda:UUID\"",
                           pinti_printable(shown, sizeof(shown), name, strnlen(name, 64)));
     }
-    pinti_backend *backend = NULL;
     const pinti_backend_ops *ops = is_cuda ? CUDA_OPS : &pinti_host_backend;
     if (ops == NULL) {
         return pinti_fail(err, PINT_E_NO_DEVICE, 0,
                           "device '%s': this library was built without CUDA", name);
     }
-    pint_status status = ops->open(is_cuda ? name + 5 : "", &backend, err);
-    if (status != PINT_OK) {
-        return status;
-    }
-    backend_entry *entry = entry_of(backend->uuid);
-    if (entry != NULL) {
-        ops->close(backend); /* the same device by another name, or for another pool */
-        entry->n_users++;
-        *out_backend = entry->backend;
-        return PINT_OK;
-    }
-    entry = calloc(1, sizeof(*entry));
+    pinti_backend *backend = NULL;
+    backend_entry *entry = calloc(1, sizeof(*entry));
     if (entry == NULL) {
-        ops->close(backend);
         return pinti_fail(err, PINT_E_NO_MEMORY, 0, "device: no memory");
     }
-    entry->backend = backend;
-    entry->n_users = 1;
-    entry->next = registry.backends;
-    registry.backends = entry;
-    *out_backend = backend;
+    const pint_status status = ops->open(is_cuda ? name + 5 : "", &backend, err);
+    if (status != PINT_OK) {
+        free(entry);
+        return status;
+    }
+    *out_backend = backend_enter(backend, entry);
     return PINT_OK;
 }
 
 static void backend_put(pinti_backend *backend)
 {
-    backend_entry **link = &registry.backends;
-    while (*link != NULL && (*link)->backend != backend) {
-        link = &(*link)->next;
-    }
+    (void)pthread_mutex_lock(&registry.lock);
+    backend_entry **link = backend_link(backend->uuid);
     backend_entry *entry = *link;
-    if (entry != NULL && --entry->n_users == 0) {
+    const bool is_last = --entry->n_users == 0;
+    if (is_last) {
         *link = entry->next;
+    }
+    (void)pthread_mutex_unlock(&registry.lock);
+    if (is_last) {
         backend->ops->close(backend);
         free(entry);
     }
@@ -132,45 +148,78 @@ static void backend_put(pinti_backend *backend)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
+/* What this process has, counted, or NULL. Requires registry.lock. */
 static pint_device *device_find(const pint_pool *pool, const pinti_backend *backend)
 {
     pint_device *device = registry.devices;
     while (device != NULL && (device->pool != pool || device->backend != backend)) {
         device = device->next;
     }
+    if (device != NULL) {
+        device->n_users++;
+    }
     return device;
 }
 
-/* A device this process has not open in this pool yet. Takes the use of the backend on success. */
-static pint_status device_make(pint_pool *pool, pinti_backend *backend, pint_device **out_device,
-                               pint_error *err)
+static pint_device *device_known(const pint_pool *pool, const pinti_backend *backend)
+{
+    (void)pthread_mutex_lock(&registry.lock);
+    pint_device *device = device_find(pool, backend);
+    (void)pthread_mutex_unlock(&registry.lock);
+    return device;
+}
+
+/* The pool's number of a device. The service answers the same to all who ask. */
+static pint_status ask_index(pint_pool *pool, const pinti_backend *backend, uint32_t *out_index,
+                             pint_error *err)
+{
+    const pint_status status =
+        pinti_request_device(pool, backend->uuid, backend->is_cuda, backend->name, out_index, err);
+    return status != PINT_OK || *out_index < PINTI_DEVICES_MAX
+               ? status
+               : pinti_fail(err, PINT_E_PROTOCOL, 0, "device: the service says it has index %u",
+                            *out_index);
+}
+
+static void device_free(pint_device *device)
+{
+    (void)pthread_mutex_destroy(&device->pins.lock);
+    (void)pthread_mutex_destroy(&device->staging.lock);
+    (void)pthread_mutex_destroy(&device->lock);
+    free(device);
+}
+
+/* A device this process has not open in this pool yet, or had not a moment ago: NULL, no memory.
+ * Takes the use of the backend on success. */
+static pint_device *device_make(pint_pool *pool, pinti_backend *backend, uint32_t index)
 {
     pint_device *device = calloc(1, sizeof(*device));
     if (device == NULL) {
-        return pinti_fail(err, PINT_E_NO_MEMORY, 0, "device: no memory");
+        return NULL;
     }
-    pint_status status = pinti_request_device(pool, backend->uuid, backend->is_cuda, backend->name,
-                                              &device->index, err);
-    if (status == PINT_OK && device->index >= PINTI_DEVICES_MAX) {
-        status = pinti_fail(err, PINT_E_PROTOCOL, 0, "device: the service says it has index %u",
-                            device->index);
-    }
-    if (status != PINT_OK) {
-        free(device);
-        return status;
-    }
-    pinti_watch_retain();
     device->n_users = 1;
     device->pool = pool;
     device->backend = backend;
+    device->index = index;
     device->process = pinti_load64_relaxed(pinti_fork_word);
     (void)pthread_mutex_init(&device->lock, NULL);
     (void)pthread_mutex_init(&device->staging.lock, NULL);
     pinti_pins_init(&device->pins);
-    device->next = registry.devices;
-    registry.devices = device;
-    *out_device = device;
-    return PINT_OK;
+    (void)pthread_mutex_lock(&registry.lock);
+    pint_device *there = device_find(pool, backend);
+    if (there == NULL) {
+        pinti_pool_hold(pool);
+        pinti_watch_retain();
+        device->next = registry.devices;
+        registry.devices = device;
+    }
+    (void)pthread_mutex_unlock(&registry.lock);
+    if (there != NULL) { /* another thread was faster */
+        device_free(device);
+        backend_put(backend);
+        return there;
+    }
+    return device;
 }
 
 pint_status pint_device_open(pint_pool *pool, const char *name, pint_device **out_device,
@@ -187,23 +236,28 @@ pint_status pint_device_open(pint_pool *pool, const char *name, pint_device **ou
     if (fork_errno != 0) {
         return pinti_fail(err, PINT_E_SYSTEM, fork_errno, "device: cannot watch for fork()");
     }
-    (void)pthread_mutex_lock(&registry.lock);
     pinti_backend *backend = NULL;
     status = backend_get(name, &backend, err);
-    if (status == PINT_OK) {
-        pint_device *device = device_find(pool, backend);
-        if (device != NULL) {
-            backend_put(backend);
-            device->n_users++;
-            *out_device = device;
-        } else {
-            status = device_make(pool, backend, out_device, err);
-            if (status != PINT_OK) {
-                backend_put(backend);
-            }
-        }
+    if (status != PINT_OK) {
+        return status;
     }
-    (void)pthread_mutex_unlock(&registry.lock);
+    pint_device *device = device_known(pool, backend);
+    if (device != NULL) {
+        backend_put(backend);
+        *out_device = device;
+        return PINT_OK;
+    }
+    uint32_t index;
+    status = ask_index(pool, backend, &index, err);
+    if (status == PINT_OK) {
+        device = device_make(pool, backend, index);
+        if (device != NULL) {
+            *out_device = device;
+            return PINT_OK;
+        }
+        status = pinti_fail(err, PINT_E_NO_MEMORY, 0, "device: no memory");
+    }
+    backend_put(backend);
     return status;
 }
 
@@ -252,10 +306,6 @@ static void device_end(pint_device *device)
         }
     }
     pinti_watch_release();
-    (void)pthread_mutex_destroy(&device->pins.lock);
-    (void)pthread_mutex_destroy(&device->staging.lock);
-    (void)pthread_mutex_destroy(&device->lock);
-    free(device);
 }
 
 void pint_device_close(pint_device *device)
@@ -274,11 +324,12 @@ void pint_device_close(pint_device *device)
     }
     (void)pthread_mutex_unlock(&registry.lock);
     if (is_last) {
+        pint_pool *pool = device->pool;
         pinti_backend *backend = device->backend;
         device_end(device);
-        (void)pthread_mutex_lock(&registry.lock);
+        device_free(device);
         backend_put(backend);
-        (void)pthread_mutex_unlock(&registry.lock);
+        pinti_pool_let_go(pool); /* nothing of it is registered any more */
     }
 }
 

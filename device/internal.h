@@ -17,6 +17,36 @@
 #include "device/backend.h"
 #include "device/watch.h"
 #include "host/coherence.h"
+#include "host/wait.h"
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* How long a call may wait, in all of its parts. */
+typedef struct pinti_limit {
+    int64_t timeout_ms; /* -1: no limit; 0: not at all */
+    int64_t start_ms;
+} pinti_limit;
+
+static inline pinti_limit pinti_limit_start(int64_t timeout_ms)
+{
+    return (pinti_limit){timeout_ms, pinti_now_ms()};
+}
+
+/* What is left: -1 no limit, 0 nothing. */
+static inline int64_t pinti_limit_left(const pinti_limit *limit)
+{
+    if (limit->timeout_ms <= 0) {
+        return limit->timeout_ms < 0 ? -1 : 0;
+    }
+    const int64_t left = limit->timeout_ms - (pinti_now_ms() - limit->start_ms);
+    return left > 0 ? left : 0;
+}
+
+/* What is said when nothing is left. */
+static inline pint_status pinti_limit_status(const pinti_limit *limit)
+{
+    return limit->timeout_ms == 0 ? PINT_E_BUSY : PINT_E_TIMEOUT;
+}
 
 /* ---- pinned memory (pin*.c) ------------------------------------------------------------------ */
 
@@ -118,8 +148,7 @@ typedef struct pinti_pull {
     pinti_task task; /* first */
     struct pinti_import *import;
     uint32_t n_users;
-    bool is_marked;  /* task.mark is there: other streams may wait for it */
-    bool has_failed; /* its bytes are not there */
+    bool is_marked; /* task.mark is there: other streams may wait for it */
     uint32_t n;
     struct {
         uint32_t chunk;
@@ -146,6 +175,7 @@ typedef struct pinti_bracket {
     struct pinti_bracket *next;
     struct pinti_import *import;
     const pint_copy *copy; /* NULL when it has ended */
+    uint64_t thread;       /* that began it */
     void *stream;
     uint64_t first; /* rows as the caller said */
     uint64_t n_rows;
@@ -168,6 +198,7 @@ typedef struct pinti_import {
     pthread_mutex_t lock;
     pinti_chunk_use *uses;    /* n_chunks; sparse */
     pinti_bracket *brackets;  /* open ones */
+    pinti_bracket *ended;     /* their streams have not passed, or it was not noticed yet */
     pthread_mutex_t pin_lock; /* taken before the device's pins.lock */
     bool is_pin_refused;      /* by the driver: not tried again */
     pinti_pin_set set;        /* its host memory is registered when there are pieces */
@@ -206,25 +237,45 @@ pint_status pinti_rows_to_chunks(const pinti_import *import, const char *operati
                                  uint64_t n_rows, uint32_t *out_first, uint32_t *out_n,
                                  pint_error *err);
 
-/* Bring chunks that are newest on the device to the host (push.c); returns when they are there. */
-enum pinti_push_mode {
-    PINTI_PUSH_ALL,
-    PINTI_PUSH_SKIP_TORN, /* torn chunks stay as they are */
-    PINTI_PUSH_HERE       /* chunks that are newest on another device, too */
-};
-pint_status pinti_push(pinti_import *import, uint32_t first, uint32_t n, enum pinti_push_mode mode,
-                       int64_t timeout_ms, uint64_t *out_bytes, pint_error *err);
+/* The first of some chunks that the calling thread has in an open bracket with one of these
+ * accesses; UINT32_MAX: none. To wait for such a one would be to wait for oneself. Requires
+ * import->lock. */
+uint32_t pinti_own_bracket(const pinti_import *import, uint32_t first, uint32_t n, uint32_t access);
 
-/* A chunk that neither the host nor this device has: by way of another device, if this process has
- * its copy open there. PINT_E_DEVICE_AHEAD. */
-pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, int64_t timeout_ms,
-                                 pint_error *err);
+/* The same for one chunk of the column, on another device than this one. Takes locks. */
+bool pinti_own_bracket_elsewhere(const pinti_import *import, uint32_t chunk);
 
-/* What is left of a time limit; -1: none. */
-int64_t pinti_time_left(int64_t start_ms, int64_t timeout_ms);
+/* Can this be the word of a chunk? No wait ends for one that cannot. */
+static inline bool pinti_chunk_can_be(uint64_t word)
+{
+    return pinti_chunk_is_held(pinti_chunk_state(word)) == (pinti_chunk_holder(word) != 0);
+}
+
+/* Wait until the brackets of this process that have ended on some chunks are over. PINT_E_BUSY,
+ * PINT_E_TIMEOUT. */
+pint_status pinti_brackets_settle(pinti_import *import, uint32_t first, uint32_t n,
+                                  const pinti_limit *limit, const char *operation, pint_error *err);
 
 /* End what a handle has left open, as if its process had died. Blocks. */
 void pinti_brackets_abandon(pint_copy *copy);
+
+/* ---- device to host (push.c) ----------------------------------------------------------------- */
+
+enum pinti_push_mode {
+    PINTI_PUSH_ALL,
+    PINTI_PUSH_SKIP_TORN, /* torn chunks stay as they are */
+    PINTI_PUSH_HERE,      /* so do chunks that are newest on another device */
+    PINTI_PUSH_OWN        /* both of them do */
+};
+
+/* Bring chunks that are newest on the device to the host; returns when they are there. */
+pint_status pinti_push(pinti_import *import, uint32_t first, uint32_t n, enum pinti_push_mode mode,
+                       const pinti_limit *limit, uint64_t *out_bytes, pint_error *err);
+
+/* A chunk that neither the host nor this device has: by way of another device, if this process has
+ * its copy open there. PINT_E_DEVICE_AHEAD. */
+pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, const pinti_limit *limit,
+                                 pint_error *err);
 
 /* ---- moving bytes (transfer.c) --------------------------------------------------------------- */
 

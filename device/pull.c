@@ -14,7 +14,6 @@
 #include <stdlib.h>
 
 #include "device/bracket.h"
-#include "host/wait.h"
 
 /* ---- pulls: n_users under import->lock ------------------------------------------------------- */
 
@@ -75,9 +74,8 @@ void pinti_begin_leave_shared(pinti_begin *b)
 
 /* ---- copies ---------------------------------------------------------------------------------- */
 
-/* Copy the stale chunks; the caller's stream waits for them. *out_mark: behind the copies. */
-static pint_status enqueue_copies(pinti_begin *b, void *copy_stream, pinti_mark **out_mark,
-                                  pint_error *err)
+/* Copy the stale chunks; the caller's stream waits for them. */
+static pint_status enqueue_copies(pinti_begin *b, void *copy_stream, pint_error *err)
 {
     pinti_backend *backend = b->import->device->backend;
     uint64_t bytes = 0;
@@ -85,22 +83,42 @@ static pint_status enqueue_copies(pinti_begin *b, void *copy_stream, pinti_mark 
         pinti_transfer(b->import, true, b->stale, b->n_stale, copy_stream, &bytes, err);
     (void)pinti_add64_relaxed(&b->copy->to_device, bytes); /* relaxed: only a number */
     if (status == PINT_OK) {
-        status = backend->ops->mark(backend, copy_stream, out_mark, err);
+        status = backend->ops->mark(backend, copy_stream, &b->mark, err);
     }
     if (status == PINT_OK) {
-        status = backend->ops->stream_after(backend, b->stream, *out_mark, err);
-        if (status != PINT_OK) {
-            backend->ops->mark_free(backend, *out_mark);
-        }
-    }
-    if (status != PINT_OK) { /* nothing may run on when the chunks are given back */
-        (void)backend->ops->stream_wait(backend, copy_stream, NULL);
+        status = backend->ops->stream_after(backend, b->stream, b->mark, err);
     }
     return status;
 }
 
+/* What a column needs on the caller's stream. */
+static pint_status bring(pinti_begin *b, void **copy_stream, pint_error *err)
+{
+    pinti_backend *backend = b->import->device->backend;
+    pint_status status = PINT_OK;
+    for (uint32_t i = 0; status == PINT_OK && i < b->n_shared; i++) {
+        status = backend->ops->stream_after(backend, b->stream, b->shared[i]->task.mark, err);
+    }
+    if (status == PINT_OK && b->n_stale > 0) {
+        status = pinti_device_copy_stream(b->import->device, true, copy_stream, err);
+        if (status == PINT_OK) {
+            status = enqueue_copies(b, *copy_stream, err);
+        }
+    }
+    return status;
+}
+
+static void mark_drop(pinti_begin *b)
+{
+    pinti_backend *backend = b->import->device->backend;
+    if (b->mark != NULL) {
+        backend->ops->mark_free(backend, b->mark);
+        b->mark = NULL;
+    }
+}
+
 /* Reading: the watcher ends the holds. */
-static void submit_pull(pinti_begin *b, void *copy_stream, pinti_mark *mark)
+static void submit_pull(pinti_begin *b, void *copy_stream)
 {
     pinti_import *import = b->import;
     pinti_pull *pull = b->pull;
@@ -108,8 +126,9 @@ static void submit_pull(pinti_begin *b, void *copy_stream, pinti_mark *mark)
     pull->task = (pinti_task){.owner = import->device,
                               .backend = import->device->backend,
                               .stream = copy_stream,
-                              .mark = mark,
+                              .mark = b->mark,
                               .finish = pull_finish};
+    b->mark = NULL;
     (void)pthread_mutex_lock(&import->lock);
     pull->n = b->n_stale;
     pull->n_users = 1;
@@ -120,31 +139,36 @@ static void submit_pull(pinti_begin *b, void *copy_stream, pinti_mark *mark)
     pinti_watch_submit(&pull->task);
 }
 
-pint_status pinti_begin_bring(pinti_begin *b, pint_error *err)
+/* Nothing that was enqueued may run on when the chunks are given back. */
+static void bring_undo(pinti_begins *group)
 {
-    pinti_import *import = b->import;
-    pinti_backend *backend = import->device->backend;
-    pint_status status = PINT_OK;
-    for (uint32_t i = 0; status == PINT_OK && i < b->n_shared; i++) {
-        status = backend->ops->stream_after(backend, b->stream, b->shared[i]->task.mark, err);
+    pinti_backend *backend = group->all[0].import->device->backend;
+    if (group->copy_stream != NULL) {
+        (void)backend->ops->stream_wait(backend, group->copy_stream, NULL);
     }
-    void *copy_stream = NULL;
-    pinti_mark *mark = NULL;
-    if (status == PINT_OK && b->n_stale > 0) {
-        status = pinti_device_copy_stream(import->device, true, &copy_stream, err);
-        if (status == PINT_OK) {
-            status = enqueue_copies(b, copy_stream, &mark, err);
-        }
+    for (uint32_t i = 0; i < group->n; i++) {
+        mark_drop(&group->all[i]);
+    }
+    pinti_begin_give_back(group);
+}
+
+pint_status pinti_begin_bring(pinti_begins *group, pint_error *err)
+{
+    pint_status status = PINT_OK;
+    for (uint32_t i = 0; status == PINT_OK && i < group->n; i++) {
+        status = bring(&group->all[i], &group->copy_stream, err);
     }
     if (status != PINT_OK) {
-        (void)pthread_mutex_lock(&import->lock);
-        pinti_begin_give_back(b, b->first + b->n);
-        (void)pthread_mutex_unlock(&import->lock);
-    } else if (mark != NULL && (b->access & PINT_WRITE) == 0) {
-        submit_pull(b, copy_stream, mark);
-    } else if (mark != NULL) {
-        backend->ops->mark_free(backend, mark); /* the stream waits for it all the same */
+        bring_undo(group);
+        return status;
     }
-    pinti_begin_leave_shared(b);
-    return status;
+    for (uint32_t i = 0; i < group->n; i++) {
+        pinti_begin *b = &group->all[i];
+        if (b->mark != NULL && (b->access & PINT_WRITE) == 0) {
+            submit_pull(b, group->copy_stream);
+        }
+        mark_drop(b); /* writing: the stream waits for it all the same */
+        pinti_begin_leave_shared(b);
+    }
+    return PINT_OK;
 }

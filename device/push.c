@@ -11,7 +11,6 @@
 #include "device/internal.h"
 #include "host/error.h"
 #include "host/job.h"
-#include "host/wait.h"
 #include "ipc/copies.h"
 
 #define BATCH_BYTES  (256ull << 20) /* taken at once: others wait for no more than this */
@@ -32,23 +31,14 @@ typedef struct obstacle {
     enum pinti_coherence seen;
 } obstacle;
 
-int64_t pinti_time_left(int64_t start_ms, int64_t timeout_ms)
-{
-    if (timeout_ms < 0) {
-        return -1;
-    }
-    const int64_t left = timeout_ms - (pinti_now_ms() - start_ms);
-    return timeout_ms == 0 ? 0 : left > 0 ? left : 1; /* 0 would say: do not wait at all */
-}
-
 /* ---- taking ---------------------------------------------------------------------------------- */
 
-static bool is_written_by_us(pinti_import *import, uint32_t chunk)
+/* Is this what the caller leaves as it is? */
+static bool is_left_alone(enum pinti_coherence seen, enum pinti_push_mode mode)
 {
-    (void)pthread_mutex_lock(&import->lock);
-    const bool is_open = import->uses[chunk].writer == PINTI_WRITER_OPEN;
-    (void)pthread_mutex_unlock(&import->lock);
-    return is_open;
+    const bool leaves_torn = mode == PINTI_PUSH_SKIP_TORN || mode == PINTI_PUSH_OWN;
+    const bool leaves_others = mode == PINTI_PUSH_HERE || mode == PINTI_PUSH_OWN;
+    return (seen == PINTI_COH_TORN && leaves_torn) || (seen == PINTI_COH_PUSH && leaves_others);
 }
 
 /* Take what is newest on the device, from *next on, until the batch is full. */
@@ -62,9 +52,7 @@ static void take(pinti_import *import, uint32_t end, enum pinti_push_mode mode, 
         if (seen == PINTI_COH_OK) {
             taken->words[taken->n] = one.word;
             taken->chunks[taken->n++] = *next;
-        } else if (seen != PINTI_COH_THERE && !first->is_there &&
-                   !(seen == PINTI_COH_TORN && mode == PINTI_PUSH_SKIP_TORN) &&
-                   !(seen == PINTI_COH_PUSH && mode == PINTI_PUSH_HERE)) {
+        } else if (seen != PINTI_COH_THERE && !first->is_there && !is_left_alone(seen, mode)) {
             *first = (obstacle){.is_there = true, .chunk = *next, .seen = seen};
         }
     }
@@ -103,48 +91,75 @@ typedef struct look {
     uint32_t chunk;
 } look;
 
-/* Is the chunk free? */
+/* Is it worth another try? Old bytes that nobody else is putting back are put back here. */
 static bool is_free(void *context)
 {
     const look *at = context;
     const pinti_copy_desc *desc = &at->import->desc;
     const uint64_t word = pinti_load64_seq(&desc->column->words[at->chunk]);
+    if (pinti_chunk_state(word) == PINTI_CHUNK_RESTORE) {
+        return pinti_chunk_restore(at->import->table->desc, at->chunk);
+    }
     return !pinti_chunk_is_held(pinti_chunk_state(word)) &&
            pinti_load64_seq(&desc->chunks[at->chunk].xcopier) == 0;
 }
 
-static pint_status wait_for(pinti_import *import, uint32_t chunk, int64_t timeout_ms,
+static pint_status fail_held(const pinti_import *import, uint32_t chunk, const pinti_limit *limit,
+                             pint_error *err)
+{
+    return pinti_fail(err, pinti_limit_status(limit), 0,
+                      "to host: chunk %u of column '%s' is held by another", chunk,
+                      import->desc.column->name);
+}
+
+/* Does the calling thread write the chunk, on this device or another? */
+static bool is_written_by_caller(pinti_import *import, uint32_t chunk)
+{
+    (void)pthread_mutex_lock(&import->lock);
+    const bool is_own = pinti_own_bracket(import, chunk, 1, PINT_WRITE) == chunk;
+    (void)pthread_mutex_unlock(&import->lock);
+    return is_own || pinti_own_bracket_elsewhere(import, chunk);
+}
+
+static pint_status wait_for(pinti_import *import, uint32_t chunk, const pinti_limit *limit,
                             pint_error *err)
 {
     look at = {import, chunk};
     const pinti_table_desc *table = import->desc.table;
-    if (timeout_ms == 0) {
-        return pinti_fail(err, PINT_E_BUSY, 0, "to host: chunk %u of column '%s' is held", chunk,
-                          import->desc.column->name);
+    const char *name = import->desc.column->name;
+    if (!pinti_chunk_can_be(pinti_load64_seq(&import->desc.column->words[chunk]))) {
+        return pinti_fail(err, PINT_E_CORRUPT, 0,
+                          "to host: the word of chunk %u of column '%s' cannot be", chunk, name);
     }
-    return pinti_wait(table->pool, table->bell, is_free, &at, timeout_ms, true, "to host", err);
+    if (is_written_by_caller(import, chunk)) {
+        return pinti_fail(err, PINT_E_BUSY, 0,
+                          "to host: chunk %u of column '%s' is in a write bracket that this thread "
+                          "has open: end it first",
+                          chunk, name);
+    }
+    const int64_t left_ms = pinti_limit_left(limit);
+    if (left_ms == 0) {
+        return fail_held(import, chunk, limit, err);
+    }
+    const pint_status status =
+        pinti_wait(table->pool, table->bell, is_free, &at, left_ms, true, "to host", err);
+    return status == PINT_E_TIMEOUT ? fail_held(import, chunk, limit, err) : status;
 }
 
 /* Get an obstacle out of the way. PINT_OK: look again. */
-static pint_status clear(pinti_import *import, const obstacle *at, int64_t left_ms, pint_error *err)
+static pint_status clear(pinti_import *import, const obstacle *at, const pinti_limit *limit,
+                         pint_error *err)
 {
     const char *name = import->desc.column->name;
     switch (at->seen) {
     case PINTI_COH_BUSY:
-        if (is_written_by_us(import, at->chunk)) {
-            return pinti_fail(err, PINT_E_BUSY, 0,
-                              "to host: chunk %u of column '%s' is in a write bracket of this "
-                              "process",
-                              at->chunk, name);
-        }
-        return wait_for(import, at->chunk, left_ms, err);
+        return wait_for(import, at->chunk, limit, err);
     case PINTI_COH_PUSH:
-        return pinti_push_elsewhere(import, at->chunk, left_ms, err);
+        return pinti_push_elsewhere(import, at->chunk, limit, err);
     case PINTI_COH_RESTORE:
-        if (pinti_chunk_restore(import->table->desc, at->chunk)) {
-            return PINT_OK;
-        }
-        return wait_for(import, at->chunk, left_ms, err);
+        return pinti_chunk_restore(import->table->desc, at->chunk)
+                   ? PINT_OK
+                   : wait_for(import, at->chunk, limit, err);
     case PINTI_COH_TORN:
         return pinti_fail(err, PINT_E_TORN, 0,
                           "to host: chunk %u of column '%s' is torn: a writer died in it",
@@ -173,9 +188,8 @@ static uint32_t batch_limit(const pinti_import *import)
 }
 
 pint_status pinti_push(pinti_import *import, uint32_t first, uint32_t n, enum pinti_push_mode mode,
-                       int64_t timeout_ms, uint64_t *out_bytes, pint_error *err)
+                       const pinti_limit *limit, uint64_t *out_bytes, pint_error *err)
 {
-    const int64_t start_ms = pinti_now_ms();
     const uint32_t end = first + n;
     batch *taken = malloc(sizeof(*taken));
     if (taken == NULL) {
@@ -192,20 +206,20 @@ pint_status pinti_push(pinti_import *import, uint32_t first, uint32_t n, enum pi
         }
         if (status == PINT_OK && at.is_there) {
             next = at.chunk; /* those behind it that were taken are there by now */
-            status = clear(import, &at, pinti_time_left(start_ms, timeout_ms), err);
+            status = clear(import, &at, limit, err);
         }
     }
     free(taken);
     return status;
 }
 
-pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, int64_t timeout_ms,
+pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, const pinti_limit *limit,
                                  pint_error *err)
 {
     const pinti_copy_desc *desc = &import->desc;
     const uint64_t places = pinti_chunk_places(pinti_load64_seq(&desc->column->words[chunk]));
     for (uint32_t place = 0; place < PINTI_DEVICES_MAX; place++) {
-        if ((places & pinti_place_bit(place)) == 0) {
+        if ((places & pinti_place_bit(place)) == 0 || place == desc->device) {
             continue;
         }
         pint_device *device = pinti_device_of_place(desc->table->pool, place);
@@ -214,8 +228,7 @@ pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, int64_t t
         if (other != NULL && other != import) {
             uint64_t bytes = 0;
             /* HERE: if it has moved on to a third device, the caller finds out */
-            status =
-                pinti_push(other, (uint32_t)chunk, 1, PINTI_PUSH_HERE, timeout_ms, &bytes, err);
+            status = pinti_push(other, (uint32_t)chunk, 1, PINTI_PUSH_HERE, limit, &bytes, err);
         } else {
             (void)pinti_fail(err, PINT_E_DEVICE_AHEAD, 0,
                              "chunk %" PRIu64
@@ -238,6 +251,7 @@ pint_status pinti_push_elsewhere(pinti_import *import, uint64_t chunk, int64_t t
 pint_status pint_copy_to_host(pint_copy *copy, uint64_t first, uint64_t n_rows, int64_t timeout_ms,
                               uint64_t *out_bytes, pint_error *err)
 {
+    const pinti_limit limit = pinti_limit_start(timeout_ms);
     pint_status status = pinti_copy_enter(copy, "to host", err);
     if (status != PINT_OK) {
         return status;
@@ -248,8 +262,8 @@ pint_status pint_copy_to_host(pint_copy *copy, uint64_t first, uint64_t n_rows, 
     status =
         pinti_rows_to_chunks(copy->import, "to host", first, n_rows, &first_chunk, &n_chunks, err);
     if (status == PINT_OK) {
-        status = pinti_push(copy->import, first_chunk, n_chunks, PINTI_PUSH_ALL, timeout_ms, &bytes,
-                            err);
+        status =
+            pinti_push(copy->import, first_chunk, n_chunks, PINTI_PUSH_ALL, &limit, &bytes, err);
         (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
     }
     if (status == PINT_OK && out_bytes != NULL) {
@@ -261,7 +275,7 @@ pint_status pint_copy_to_host(pint_copy *copy, uint64_t first, uint64_t n_rows, 
 pint_status pint_copy_own_host(pint_copy *copy, uint64_t first, uint64_t n_rows, int64_t timeout_ms,
                                pint_error *err)
 {
-    const int64_t start_ms = pinti_now_ms();
+    const pinti_limit limit = pinti_limit_start(timeout_ms);
     pint_status status = pinti_copy_enter(copy, "own", err);
     if (status == PINT_OK && (copy->access & PINT_WRITE) == 0) {
         status = pinti_fail(err, PINT_E_PERMISSION, 0, "own: the copy was opened to read");
@@ -282,15 +296,14 @@ pint_status pint_copy_own_host(pint_copy *copy, uint64_t first, uint64_t n_rows,
         if (seen == PINTI_COH_FROZEN) {
             return pinti_fail(err, PINT_E_FROZEN, 0, "own: the table is frozen");
         }
-        const int64_t left_ms = pinti_time_left(start_ms, timeout_ms);
         if (seen == PINTI_COH_PUSH) { /* all that are left at once */
             uint64_t bytes = 0;
-            status = pinti_push(import, i, first_chunk + n_chunks - i, PINTI_PUSH_SKIP_TORN,
-                                left_ms, &bytes, err);
+            status = pinti_push(import, i, first_chunk + n_chunks - i, PINTI_PUSH_SKIP_TORN, &limit,
+                                &bytes, err);
             (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
         } else {
             const obstacle at = {.is_there = true, .chunk = i, .seen = seen};
-            status = clear(import, &at, left_ms, err);
+            status = clear(import, &at, &limit, err);
         }
     }
     return status;

@@ -332,6 +332,7 @@ static void *sparse_array(size_t bytes)
 pint_status pinti_pool_init(pint_pool *pool, pint_error *err)
 {
     number_session(pool);
+    pinti_store32_relaxed(&pool->n_holds, 1); /* relaxed: nobody else knows the pool yet */
     pool->tables = sparse_array(PINTI_TABLES_MAX * sizeof(*pool->tables));
     pool->heads = sparse_array(PINTI_TABLE_HEADS_MAX * sizeof(*pool->heads));
     pool->jobs = sparse_array(PINTI_JOBS_MAX * sizeof(*pool->jobs));
@@ -350,6 +351,27 @@ pint_status pinti_pool_init(pint_pool *pool, pint_error *err)
         pinti_pool_done(pool);
     }
     return status;
+}
+
+void pinti_pool_hold(pint_pool *pool)
+{
+    /* relaxed: the caller has one hold already, or the handle, which is one */
+    (void)atomic_fetch_add_explicit(&pool->n_holds, 1, memory_order_relaxed);
+}
+
+void pinti_pool_forget_hold(pint_pool *pool)
+{
+    /* relaxed: a forked child has one thread */
+    (void)atomic_fetch_sub_explicit(&pool->n_holds, 1, memory_order_relaxed);
+}
+
+void pinti_pool_let_go(pint_pool *pool)
+{
+    /* release: what this holder did with the pool comes before; acquire, of the last one: after
+     * what all others did. Pairs with itself. */
+    if (atomic_fetch_sub_explicit(&pool->n_holds, 1, memory_order_acq_rel) == 1) {
+        pool->ops->leave(pool);
+    }
 }
 
 void pinti_pool_done(pint_pool *pool)

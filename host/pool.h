@@ -39,6 +39,8 @@ typedef struct pinti_pool_ops {
     void (*closed_dropped)(pint_pool *pool);
     /* The last handle on a table that was never published was closed: drop it. Best effort. */
     void (*discard_table)(pint_pool *pool, uint32_t table, uint32_t generation);
+    /* Nobody holds the pool any more: unmap it, end the session, free the handle. */
+    void (*leave)(pint_pool *pool);
 } pinti_pool_ops;
 
 struct pinti_table_entry {
@@ -89,6 +91,8 @@ struct pint_pool {
     uint32_t n_fork_tables;
     uint32_t n_fork_jobs;
 
+    pinti_a32 n_holds; /* pint_pool_leave() is one less: see pinti_pool_hold() */
+
     const pinti_pool_ops *ops;
     void *client;           /* ipc's */
     struct pint_pool *next; /* list of all pools of the process, for the fork handlers */
@@ -110,6 +114,17 @@ pint_status pinti_pool_remap_session(pint_pool *pool, int slot_fd, int tether_fd
 /* Allocate / free the process-local part (descriptor tables, locks, list of pools). */
 pint_status pinti_pool_init(pint_pool *pool, pint_error *err);
 void pinti_pool_done(pint_pool *pool);
+
+/*
+ * Who has given a driver addresses of the pool's memory holds the pool: it is unmapped, and the
+ * session ends, when the handle has been left and the last hold is given back. Made with one hold,
+ * the handle's own.
+ */
+void pinti_pool_hold(pint_pool *pool);
+void pinti_pool_let_go(pint_pool *pool);
+
+/* In a forked child: a hold of the parent's, which nobody will give back here. */
+void pinti_pool_forget_hold(pint_pool *pool);
 
 /* The word of this process: another one after fork() (host/fork.c). */
 extern const pinti_a64 *pinti_fork_word __attribute__((visibility("hidden")));

@@ -298,7 +298,7 @@ pint_status pint_pool_join(const char *address, const pint_join_options *options
 void pint_pool_leave(pint_pool *pool)
 {
     if (pool != NULL && pinti_shared_leave(pool)) {
-        pinti_pool_leave_now(pool);
+        pinti_pool_let_go(pool);
     }
 }
 

@@ -17,8 +17,8 @@ bool pinti_requests_find_made(void *context, uint64_t session, uint64_t request,
 /* Become a session of one's own in a forked child: pinti_pool_ops.rejoin. */
 pint_status pinti_pool_rejoin(pint_pool *pool, pint_error *err);
 
-/* Join, and leave, whoever else has a handle on the address. The options are checked and complete.
- */
+/* Join, and leave, whoever else has a handle on the address, or holds the pool. The options are
+ * checked and complete. */
 pint_status pinti_pool_join_at(const pinti_address *address, const pint_join_options *options,
                                int64_t deadline_ms, pint_pool **out_pool, pint_error *err);
 void pinti_pool_leave_now(pint_pool *pool);

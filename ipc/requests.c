@@ -836,4 +836,5 @@ const pinti_pool_ops pinti_ipc_ops = {
     .alive = alive,
     .closed_dropped = closed_dropped,
     .discard_table = discard_table,
+    .leave = pinti_pool_leave_now,
 };

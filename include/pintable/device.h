@@ -38,6 +38,8 @@ typedef struct pint_copy pint_copy;     /* process-local handle on a device copy
                           */
 #define PINT_COPY_IPC 2u /* shared by the 64-byte CUDA IPC handle; lives as long as its broker */
 
+#define PINT_COPY_EXISTING 3u /* pint_copy_open() alone: whatever is there, and make none */
+
 #define PINT_DEVICE_NAME_BYTES_MAX 63u
 #define PINT_ALL_ROWS              UINT64_MAX /* as n_rows: to the end of the table */
 
@@ -55,17 +57,20 @@ typedef struct pint_device_info {
     uint32_t can_ipc;                          /* PINT_COPY_IPC works here */
     uint32_t can_map_host;                     /* kernels may read pinned host memory */
     uint32_t driver_version;                   /* CUDA: as cuDriverGetVersion, 13000; else 0 */
+    int32_t ordinal; /* CUDA: of the GPU in this process, as cudaSetDevice() counts; else -1 */
+    uint32_t reserved;
 } pint_device_info;
 
 #define PINT_DEVICE_INFO_INIT                                                                      \
     {                                                                                              \
-        sizeof(pint_device_info), 0, {0}, {0}, 0, 0, 0, 0, 0, 0, 0, 0                              \
+        sizeof(pint_device_info), 0, {0}, {0}, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0                       \
     }
 
 /**
  * Open a device for the tables of a pool.
  *
- * Owns:      creates *out_device, closed with pint_device_close() before the pool is left.
+ * Owns:      creates *out_device, closed with pint_device_close(). A pool that is left before stays
+ *            joined until then.
  * Processes: loads the CUDA driver when the name says so, and keeps the GPU's primary context.
  * @param[in] name  "host", "cuda:0", "cuda:GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", or "cuda:"
  * and the 32 hexadecimal digits alone
@@ -150,8 +155,9 @@ PINT_API PINT_MUST_CHECK pint_status pint_device_mapped(pint_device *device,
  *        or the table is dropped, or it is evicted for another when nobody has it open.
  *
  * @param[in] kind    PINT_COPY_VMM or PINT_COPY_IPC for one that is created; 0: whatever is there,
- *                    else VMM
+ *                    else VMM; PINT_COPY_EXISTING: whatever is there
  * @param[in] access  PINT_READ, or PINT_WRITE
+ * @retval PINT_E_NOT_FOUND    PINT_COPY_EXISTING, and there is none
  * @retval PINT_E_EXISTS       there is one of another kind
  * @retval PINT_E_UNSUPPORTED  the device has no copies of this kind
  * @retval PINT_E_BUSY         the one before was dropped, and somebody still has it open
@@ -167,16 +173,35 @@ PINT_API PINT_MUST_CHECK pint_status pint_copy_open(pint_device *device, const p
                                                     uint32_t kind, uint32_t access,
                                                     pint_copy **out_copy, pint_error *err);
 
-/** Give the handle up, after the work of brackets on it has ended. NULL is allowed. @since 0.1 */
+/** Give the handle up. Brackets that are open on it are cancelled, which waits for their streams.
+ * NULL is allowed. @since 0.1 */
 PINT_API void pint_copy_close(pint_copy *copy);
 
 /**
  * Bring what is newer on the device to the host, then drop the copy for everybody. Those who have
- * it open keep the memory until they close it.
- * @retval PINT_E_BUSY  a bracket is open on it
+ * it open keep the memory until they close it. Torn chunks stay torn, and what is newest on another
+ * device stays there.
+ *
+ * Waits up to a second for work that has ended or that other processes are at. Nothing is lost and
+ * the copy is there as before unless it returns PINT_OK.
+ * @retval PINT_E_BUSY  a bracket is open on it in this process, or others work on it all the time
+ * @retval PINT_E_DEVICE, PINT_E_DEVICE_LOST  it cannot be brought: pint_copy_discard() drops it
+ * @retval PINT_E_PERMISSION  the pool was joined read-only
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_copy_drop(pint_copy *copy, pint_error *err);
+
+/**
+ * Drop a column's copy on a device for everybody, at any price and without opening it: for memory
+ * that cannot be opened any more, as after a reset of the GPU. Chunks that were newest there alone
+ * become torn, open brackets on it publish nothing, and whoever begins one gets PINT_E_DEVICE_LOST.
+ * Those who have it open keep the memory until they close it.
+ * @retval PINT_E_NOT_FOUND   the column has no copy on this device
+ * @retval PINT_E_PERMISSION  the table was opened to read, or the pool was joined read-only
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_copy_discard(pint_device *device,
+                                                       const pint_column *column, pint_error *err);
 
 /** Device address of row 0's value; on "host" a plain pointer. Constant while open. @since 0.1 */
 PINT_API uint64_t pint_copy_values(const pint_copy *copy);
@@ -197,20 +222,34 @@ PINT_API uint64_t pint_copy_generation(const pint_copy *copy);
  * Shape:   rows are widened to whole chunks.
  * Device:  copies and the caller's work are asynchronous; the call blocks only for chunks that
  *          others hold, and for as long as they do.
- * Rights:  readers share a chunk; a writer has it alone, on all devices and the host.
+ * Rights:  readers share a chunk; a writer has it alone, on all devices and the host. Others are
+ *          other processes and other threads of this one. What the calling thread itself has in an
+ *          open bracket is not waited for: it would wait for itself.
  * Writing: PINT_WRITE promises every row of the chunks will be written, and brings nothing;
  *          PINT_READ | PINT_WRITE brings them first. Chunks of a writer that dies or whose stream
  *          fails come back from the host where it has them, else they are torn.
  *
+ * Nothing is taken unless it returns PINT_OK.
+ *
  * @param[in] access      PINT_READ, PINT_WRITE or both
  * @param[in] timeout_ms  -1: no limit; 0: do not wait
- * @retval PINT_E_BUSY, PINT_E_TIMEOUT  another holds a chunk; nothing is taken
+ * @retval PINT_E_BUSY       with timeout_ms 0: another holds a chunk; with any timeout_ms: the
+ *                           calling thread has a chunk in an open bracket that is in the way
+ * @retval PINT_E_TIMEOUT    others held a chunk all the time
+ * @retval PINT_E_INTERRUPTED  the wait was ended by pint_set_interrupt()'s function
  * @retval PINT_E_TORN       a chunk is torn, and access has PINT_READ
  * @retval PINT_E_DEVICE_AHEAD  a chunk is newest on a device where this process has not opened its
  *                           copy, and access has PINT_READ
- * @retval PINT_E_DEVICE_LOST  the copy was dropped
- * @retval PINT_E_FROZEN, PINT_E_PERMISSION, PINT_E_RANGE
- * @retval PINT_E_DEVICE     the driver refused; says what
+ * @retval PINT_E_DEVICE_LOST  the copy was dropped, or the GPU is lost
+ * @retval PINT_E_DEVICE     the driver refused, or the stream has failed; says what
+ * @retval PINT_E_DEVICE_MEMORY, PINT_E_NO_MEMORY  of the device, of the host
+ * @retval PINT_E_FROZEN, PINT_E_PERMISSION  access has PINT_WRITE, and the table or copy is not
+ *                           for writing
+ * @retval PINT_E_RANGE      rows outside the table
+ * @retval PINT_E_INVALID    access, or on "host" the stream, is none
+ * @retval PINT_E_CORRUPT    a chunk's word cannot be
+ * @retval PINT_E_FORKED     the copy was opened before fork()
+ * @retval PINT_E_GONE, PINT_E_STALE  the service stays away, or was replaced with another pool
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_device_begin(pint_copy *copy, uint64_t first,
@@ -220,10 +259,18 @@ PINT_API PINT_MUST_CHECK pint_status pint_device_begin(pint_copy *copy, uint64_t
 
 /**
  * Give the rows back once the stream has come to this point: with PINT_WRITE the device then has
- * the newest values. Does not block. Same copy, rows, access and stream as the begin.
+ * the newest values. Does not block. Same copy, rows, access and stream as the begin; any thread.
  *
- * Others see it when the stream has passed, noticed by the library's own thread.
- * @retval PINT_E_STATE  there is no such open bracket
+ * Others see it when the stream has passed, noticed by the library's own thread: pint_copy_wait()
+ * waits for that. If the stream fails until then, nothing is published, as by
+ * pint_device_cancel(); pint_stream_wait() says so.
+ *
+ * The bracket has ended also when an error is returned, but for PINT_E_STATE, PINT_E_INVALID and
+ * PINT_E_FORKED.
+ *
+ * @retval PINT_E_STATE   there is no such open bracket
+ * @retval PINT_E_DEVICE, PINT_E_DEVICE_LOST  the stream has failed already, nothing was published
+ * @retval PINT_E_FORKED  the copy was opened before fork()
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_device_end(pint_copy *copy, uint64_t first,
@@ -231,8 +278,11 @@ PINT_API PINT_MUST_CHECK pint_status pint_device_end(pint_copy *copy, uint64_t f
                                                      pint_error *err);
 
 /**
- * Give rows taken with PINT_WRITE back without publishing: as the death of the writer. Waits for
- * the stream.
+ * Give rows back without publishing: as the death of their holder. Rows taken with PINT_WRITE come
+ * back from the host where it has them, else they are torn. Waits for the stream, and does not mind
+ * if it has failed.
+ * @retval PINT_E_STATE   there is no such open bracket
+ * @retval PINT_E_FORKED  the copy was opened before fork()
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_device_cancel(pint_copy *copy, uint64_t first,
@@ -240,12 +290,74 @@ PINT_API PINT_MUST_CHECK pint_status pint_device_cancel(pint_copy *copy, uint64_
                                                         void *stream, pint_error *err);
 
 /**
+ * pint_device_begin() on the same rows of several columns: of all, or of none. Nothing is in hand
+ * while it waits, so that two that want the same columns in different orders do not wait for each
+ * other.
+ *
+ * @param[in] copies  of different columns of one table, on one device; in any order
+ * @retval PINT_E_INVALID  none, several tables or devices, or a column twice
+ * @retval others     as for pint_device_begin()
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_device_begin_all(pint_copy *const *copies,
+                                                           uint32_t n_copies, uint64_t first,
+                                                           uint64_t n_rows, uint32_t access,
+                                                           void *stream, int64_t timeout_ms,
+                                                           pint_error *err);
+
+/**
+ * pint_device_end() on several columns. If one of them has no such open bracket, none ends.
+ * @retval others     as for pint_device_end()
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_device_end_all(pint_copy *const *copies,
+                                                         uint32_t n_copies, uint64_t first,
+                                                         uint64_t n_rows, uint32_t access,
+                                                         void *stream, pint_error *err);
+
+/**
+ * pint_device_cancel() on several columns. If one of them has no such open bracket, none ends.
+ * @retval others     as for pint_device_cancel()
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_device_cancel_all(pint_copy *const *copies,
+                                                            uint32_t n_copies, uint64_t first,
+                                                            uint64_t n_rows, uint32_t access,
+                                                            void *stream, pint_error *err);
+
+/**
+ * Wait until brackets of this process that have ended on these rows are over: their streams have
+ * passed the end, and what they wrote is published. To be called before another process is told
+ * that it is done. Brackets that are open, and those of other processes, are not waited for.
+ *
+ * Does not say whether the work succeeded: pint_stream_wait() does. Also on a copy that was
+ * dropped.
+ *
+ * @param[in] timeout_ms  -1: no limit; 0: do not wait
+ * @retval PINT_E_BUSY, PINT_E_TIMEOUT  with timeout_ms 0, with another: not yet
+ * @retval PINT_E_INTERRUPTED  as for pint_device_begin()
+ * @retval PINT_E_RANGE, PINT_E_FORKED
+ * @since 0.1
+ */
+PINT_API PINT_MUST_CHECK pint_status pint_copy_wait(pint_copy *copy, uint64_t first,
+                                                    uint64_t n_rows, int64_t timeout_ms,
+                                                    pint_error *err);
+
+/**
  * Bring chunks that are newer on the device to the host; returns when they are there. Leases, jobs
- * and plain readers of the host find them from then on.
- * @param[out] out_bytes  bytes copied, or NULL
- * @retval PINT_E_BUSY, PINT_E_TIMEOUT  a chunk is held, by another or in a bracket of this process
+ * and plain readers of the host find them from then on. On failure some may be there already.
+ * @param[in] timeout_ms  for chunks that others hold. -1: no limit; 0: do not wait
+ * @param[out] out_bytes  bytes copied, or NULL; left alone on failure
+ * @retval PINT_E_BUSY       with timeout_ms 0: another holds a chunk; with any timeout_ms: the
+ *                           calling thread has a chunk in an open bracket with PINT_WRITE
+ * @retval PINT_E_TIMEOUT    others held a chunk all the time
+ * @retval PINT_E_INTERRUPTED  as for pint_device_begin()
  * @retval PINT_E_TORN          a chunk is torn
  * @retval PINT_E_DEVICE_AHEAD  as for pint_device_begin()
+ * @retval PINT_E_DEVICE     the driver refused or the copy failed; the chunks are newest on the
+ *                           device, as before
+ * @retval PINT_E_DEVICE_LOST  the copy was dropped, or the GPU is lost
+ * @retval PINT_E_NO_MEMORY, PINT_E_RANGE, PINT_E_CORRUPT, PINT_E_FORKED, PINT_E_GONE, PINT_E_STALE
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_copy_to_host(pint_copy *copy, uint64_t first,
@@ -256,7 +368,10 @@ PINT_API PINT_MUST_CHECK pint_status pint_copy_to_host(pint_copy *copy, uint64_t
  * Before rows are stored plainly (not under a lease) on the host while the column has device
  * copies: brings what is newer on this device and takes the chunks off all devices.
  * pint_column_mark() afterwards tells others.
- * @retval PINT_E_BUSY  a chunk is held
+ * @param[in] timeout_ms  as for pint_copy_to_host()
+ * @retval PINT_E_PERMISSION  the copy was opened to read
+ * @retval PINT_E_FROZEN   the table is frozen
+ * @retval others          as for pint_copy_to_host()
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_copy_own_host(pint_copy *copy, uint64_t first,

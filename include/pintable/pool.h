@@ -71,7 +71,9 @@ PINT_API PINT_MUST_CHECK pint_status pint_pool_join(const char *address,
  * Leave: close every table and job of this handle, unmap, end the session.
  *
  * Views (pointers into columns) are invalid afterwards. Leases still held end as if the process
- * had died. NULL is allowed.
+ * had died. While a device is open (pintable/device.h) all this waits for the last
+ * pint_device_close(): a driver must not find memory gone that is registered with it. NULL is
+ * allowed.
  * @since 0.1
  */
 PINT_API void pint_pool_leave(pint_pool *pool);

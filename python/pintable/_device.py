@@ -451,7 +451,7 @@ class DeviceColumn:
         Raises
         ------
         Busy, Timeout
-            Another holds a chunk; at once if that is a block of this process.
+            Another holds a chunk; at once if that is a block of this thread.
         Torn, Frozen, PermissionDenied, DeviceFailed, OutOfDeviceMemory, QuotaExceeded
         """
         return Bracket(self._device, [self], rows, access, stream, timeout, single=True)

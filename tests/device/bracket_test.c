@@ -372,10 +372,7 @@ static void *add_now_and_then(void *argument)
         const uint64_t row = chunk * WORLD_CHUNK_ROWS;
         pint_status status;
         if (rand_r(&a->seed) % 2 == 0) { /* on the device */
-            do {                         /* another thread's open bracket is refused at once */
-                status =
-                    pint_device_begin(w->copy, row, WORLD_CHUNK_ROWS, RW, stream, 20000, &a->err);
-            } while (status == PINT_E_BUSY);
+            status = pint_device_begin(w->copy, row, WORLD_CHUNK_ROWS, RW, stream, 20000, &a->err);
             if (status == PINT_OK) {
                 status = pint_stream_call(w->device, stream, add_one_to_chunk,
                                           world_device(w) + row, &a->err);
@@ -390,7 +387,7 @@ static void *add_now_and_then(void *argument)
                 if (status == PINT_OK) {
                     status = pint_lease_claim(&w->x, 1, chunk, PINT_UPDATE, 20000, &lease, &a->err);
                 }
-            } while (status == PINT_E_BUSY || status == PINT_E_DEVICE_AHEAD);
+            } while (status == PINT_E_DEVICE_AHEAD);
             if (status == PINT_OK) {
                 add_one_to_chunk(world_host(w) + row);
                 status = pint_lease_commit(&lease, &a->err);

@@ -4,11 +4,49 @@
 #include "tests/device/device_world.h"
 
 #include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROWS (8u * WORLD_CHUNK_ROWS)
+
+/* Opens "cuda:0" with a driver that takes its time. */
+static void *open_slowly(void *argument)
+{
+    const world *w = argument;
+    pint_device *device = NULL;
+    pint_error err;
+    return pint_device_open(w->pool, "cuda:0", &device, &err) == PINT_E_NO_DEVICE ? argument : NULL;
+}
+
+/* The driver is a pipe: whoever loads it waits until the other end is closed. */
+TEST(Device, OpensWhileAnotherThreadWaitsForADriver, .timeout_s = 30)
+{
+    world w;
+    char path[256];
+    pthread_t thread;
+    pint_device *device = NULL;
+    void *result = NULL;
+    int end = -1;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    (void)snprintf(path, sizeof(path), "%s", live_path("libcuda.so.1"));
+    ASSERT_EQ(mkfifo(path, 0600), 0);
+    ASSERT_EQ(setenv("PINTABLE_LIBCUDA", path, 1), 0);
+    ASSERT_EQ(pthread_create(&thread, NULL, open_slowly, &w), 0);
+    ASSERT_TRUE(ct_eventually((end = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) >= 0, 10000));
+    EXPECT_OK(pint_device_open(w.pool, "host", &device, &live_err), &live_err);
+    EXPECT_EQ(device, w.device);
+    pint_device_close(device);
+    (void)close(end);
+    (void)pthread_join(thread, &result);
+    EXPECT_TRUE(result != NULL); /* an empty file is no driver */
+    ASSERT_EQ(unsetenv("PINTABLE_LIBCUDA"), 0);
+    world_tear_down(&w);
+}
 
 TEST(Device, IsFoundByName)
 {
@@ -32,6 +70,13 @@ TEST(Device, IsFoundByName)
     EXPECT_EQ(memcmp(info.uuid, pinti_host_uuid, 16), 0);
     EXPECT_TRUE(info.can_vmm && info.can_map_host && !info.can_ipc);
     EXPECT_GT(info.memory_bytes, 0);
+    EXPECT_EQ(info.ordinal, -1);
+    pint_device_info old = PINT_DEVICE_INFO_INIT; /* of a caller who does not know the ordinal */
+    old.struct_bytes = offsetof(pint_device_info, ordinal);
+    old.ordinal = 77;
+    ASSERT_OK(pint_device_get_info(device, &old, &live_err), &live_err);
+    EXPECT_EQ(old.memory_bytes, info.memory_bytes);
+    EXPECT_EQ(old.ordinal, 77);
     info.struct_bytes = 8;
     EXPECT_STATUS(PINT_E_INVALID, pint_device_get_info(device, &info, &live_err), &live_err);
     pint_device_close(device);
@@ -79,7 +124,7 @@ TEST(Copy, RefusesWhatCannotBe)
     schema.fields = fields;
     schema.n_fields = 1;
     ASSERT_NO_FATAL(world_set_up(&w, ROWS));
-    EXPECT_STATUS(PINT_E_INVALID, pint_copy_open(w.device, &w.x, 3, PINT_READ, &copy, &live_err),
+    EXPECT_STATUS(PINT_E_INVALID, pint_copy_open(w.device, &w.x, 4, PINT_READ, &copy, &live_err),
                   &live_err);
     EXPECT_STATUS(PINT_E_INVALID, pint_copy_open(w.device, &w.x, 0, 0, &copy, &live_err),
                   &live_err);
@@ -164,6 +209,27 @@ TEST(Copy, OutlivesTheDropOfItsTable)
     ASSERT_OK(pint_table_drop(w.pool, "t", &live_err), &live_err);
     EXPECT_EQ(world_host(&w)[1], 1.0);
     EXPECT_EQ(world_device(&w)[1], 0.0); /* never brought; mapped all the same */
+    world_tear_down(&w);
+}
+
+TEST(Copy, IsNotMadeByThoseWhoWantAnExistingOne)
+{
+    world w;
+    pint_column id;
+    pint_copy *copy = NULL;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    ASSERT_OK(pint_table_column(w.table, "id", &id, &live_err), &live_err);
+    EXPECT_STATUS(PINT_E_NOT_FOUND,
+                  pint_copy_open(w.device, &id, PINT_COPY_EXISTING, PINT_READ, &copy, &live_err),
+                  &live_err);
+    /* once known to this process, and once to the service alone */
+    ASSERT_OK(pint_copy_open(w.device, &w.x, PINT_COPY_EXISTING, PINT_READ, &copy, &live_err),
+              &live_err);
+    pint_copy_close(copy);
+    pint_copy_close(w.copy);
+    ASSERT_OK(pint_copy_open(w.device, &w.x, PINT_COPY_EXISTING, PINT_WRITE, &w.copy, &live_err),
+              &live_err);
+    EXPECT_EQ(pint_copy_kind(w.copy), PINT_COPY_VMM);
     world_tear_down(&w);
 }
 

@@ -4,7 +4,10 @@
 
 #include "tests/device/device_world.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define ROWS (3u << 20) /* x: 24 MiB */
 
@@ -132,5 +135,68 @@ TEST(Pin, MappedKeepsTheTablePinned)
     EXPECT_GT(pinned_bytes(&w), 0);
     EXPECT_STATUS(PINT_E_INVALID, pint_device_mapped(w.device, NULL, &again, &live_err), &live_err);
     EXPECT_STATUS(PINT_E_INVALID, pint_device_pin(NULL, w.table, NULL, NULL, &live_err), &live_err);
+    world_tear_down(&w);
+}
+
+/* Can the kernel read there? */
+static bool is_mapped(const void *at)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        return false;
+    }
+    const bool is_there = write(ends[1], at, 1) == 1;
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return is_there;
+}
+
+/* A driver whose registered memory goes away is not to be trusted any more. */
+TEST(Pin, OutlivesALeaveBeforeTheDeviceIsClosed)
+{
+    world w;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    ASSERT_OK(pint_device_pin(w.device, w.table, NULL, NULL, &live_err), &live_err);
+    const void *values = w.x.values;
+    pint_table_close(w.table);
+    pint_pool_leave(w.pool);
+    ASSERT_TRUE(is_mapped(values));
+    EXPECT_EQ(live_stat_sessions(), 1);
+    EXPECT_GT(pinned_bytes(&w), 0);
+    pint_stream_destroy(w.device, w.stream);
+    pint_copy_close(w.copy);
+    ASSERT_TRUE(is_mapped(values));
+    pint_device_close(w.device);
+    EXPECT_FALSE(is_mapped(values)); /* left now */
+    EXPECT_TRUE(ct_eventually(live_stat_sessions() == 0, 10000));
+    live_stop();
+}
+
+/* A forked child has nothing registered: it leaves at once what it inherited. */
+PROC(leaver)
+{
+    world w;
+    CT_REQUIRE(world_join(&w, argv[1], PINT_WRITE));
+    CT_REQUIRE(pint_device_pin(w.device, w.table, NULL, NULL, &live_err) == PINT_OK);
+    const void *values = w.x.values;
+    const pid_t child = fork();
+    CT_REQUIRE(child >= 0);
+    if (child == 0) {
+        pint_pool_leave(w.pool);
+        _exit(is_mapped(values) ? 1 : 0);
+    }
+    int status = -1;
+    CT_REQUIRE(waitpid(child, &status, 0) == child && status == 0);
+    CT_REQUIRE(is_mapped(values));
+    world_leave(&w);
+    return 0;
+}
+
+TEST(Pin, HoldsNoPoolInAForkedChild)
+{
+    world w;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    const char *const arguments[] = {ct_tmpdir(), NULL};
+    EXPECT_EQ(ct_wait(ct_spawn("leaver", arguments)), 0);
     world_tear_down(&w);
 }

@@ -91,3 +91,32 @@ TEST(TwoDevices, AheadOnOneThatIsNotOpenSaysSo)
     EXPECT_EQ(world_host(&w)[WORLD_CHUNK_ROWS], (double)WORLD_CHUNK_ROWS);
     tear_down(&w, &g);
 }
+
+/* What is newest on another device is none of a copy's business. */
+TEST(TwoDevices, ACopyIsDroppedWhoseColumnIsNewestElsewhere)
+{
+    world w;
+    gpu g = {0};
+    ASSERT_NO_FATAL(set_up(&w, &g));
+    ASSERT_NO_FATAL(move_to_gpu(&w, &g));
+    EXPECT_OK(pint_copy_drop(w.copy, &live_err), &live_err);
+    EXPECT_EQ(pint_copy_places(g.copy, 0), 2); /* not brought to the host either */
+    tear_down(&w, &g);
+}
+
+/* To wait for a chunk that the same thread writes on another device is to wait for oneself. */
+TEST(TwoDevices, OneThreadDoesNotWaitForItself, .timeout_s = 30)
+{
+    world w;
+    gpu g = {0};
+    pint_device_info info = PINT_DEVICE_INFO_INIT;
+    ASSERT_NO_FATAL(set_up(&w, &g));
+    ASSERT_OK(pint_device_get_info(g.device, &info, &live_err), &live_err);
+    EXPECT_EQ(info.ordinal, 0);
+    ASSERT_OK(pint_device_begin(g.copy, 0, 1, RW, g.stream, 10000, &live_err), &live_err);
+    EXPECT_STATUS(PINT_E_BUSY, pint_device_begin(w.copy, 0, 1, RW, w.stream, -1, &live_err),
+                  &live_err);
+    EXPECT_STATUS(PINT_E_BUSY, pint_copy_to_host(w.copy, 0, 1, -1, NULL, &live_err), &live_err);
+    ASSERT_OK(pint_device_end(g.copy, 0, 1, RW, g.stream, &live_err), &live_err);
+    tear_down(&w, &g);
+}

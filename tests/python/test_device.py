@@ -145,7 +145,7 @@ def test_a_host_writer_keeps_the_device_out_and_the_other_way_round(t, d):
     with d["x"].begin(slice(0, CHUNK), "rw", timeout=DEADLINE_S):
         with pytest.raises(pintable.Busy):
             t.lease(0, "x", timeout=0).__enter__()
-        with pytest.raises(pintable.Busy, match="this process"):
+        with pytest.raises(pintable.Busy, match="this thread"):
             d["x"].begin(slice(0, CHUNK)).__enter__()
         with d["x"].begin(slice(CHUNK, None)), d["x"].begin(slice(CHUNK, None)):
             pass  # readers share
