@@ -38,20 +38,30 @@ static enum pinti_verdict block_by_self(pinti_begin *b, uint32_t chunk)
     return PINTI_BEGIN_BLOCKED_BY_SELF;
 }
 
+static bool is_read_by_caller(const pinti_begin *b, uint32_t chunk)
+{
+    return pinti_own_bracket(b->import, chunk, 1, PINT_READ) == chunk;
+}
+
 /*
  * A column that is stored to at any time (host/writable_view.h) is never newest on the device: each
- * bracket copies. But bytes that an open bracket of this process reads must stand still, and
- * waiting for its end would be waiting for the caller. So the new bracket shares them, as they were
- * when that one began, if nobody has committed other bytes since: then seq is as it was, and only
- * views can have taken the device out of the mask.
+ * bracket copies, and waits for those that read older bytes. But to wait for one of its own thread
+ * would be to wait for itself. So it shares what that one reads, as it was when that one began, if
+ * nobody has committed other bytes since: then seq is as it was, and only views can have taken the
+ * device out of the mask.
  */
 static bool shares_what_is_read(const pinti_begin *b, uint32_t chunk)
 {
-    const pinti_column_desc *column = b->import->desc.column;
     const pinti_chunk_use *use = &b->import->uses[chunk];
-    const uint64_t word = pinti_load64_seq(&column->words[chunk]);
-    return use->n_open > 0 && pinti_chunk_state(word) == PINTI_CHUNK_CLEAN &&
-           (word & PINTI_HOST_STALE) == 0 && pinti_chunk_seq(word) == use->seq;
+    const uint64_t word = pinti_load64_seq(&b->import->desc.column->words[chunk]);
+    return pinti_chunk_state(word) == PINTI_CHUNK_CLEAN && (word & PINTI_HOST_STALE) == 0 &&
+           pinti_chunk_seq(word) == use->seq && is_read_by_caller(b, chunk);
+}
+
+/* The same for a copy in flight: later stores are not in it. */
+static bool shares_what_is_pulled(const pinti_begin *b, uint32_t chunk)
+{
+    return !pinti_hold_is_older_than_views(&b->import->desc, chunk) || is_read_by_caller(b, chunk);
 }
 
 /* The chunk is being copied for another bracket of this process, and held by us. */
@@ -62,8 +72,8 @@ static enum pinti_verdict share_pull(pinti_begin *b, uint32_t chunk)
     if (!pull->is_marked) {
         return block(b, chunk); /* just being enqueued: the bell will ring */
     }
-    if (use->n_open == 0 && pinti_hold_is_older_than_views(&b->import->desc, chunk)) {
-        return block(b, chunk); /* for one that has ended: later stores are not in it */
+    if (!shares_what_is_pulled(b, chunk)) {
+        return block(b, chunk);
     }
     bool is_known = false;
     for (uint32_t i = 0; i < b->n_shared; i++) {
@@ -166,15 +176,16 @@ static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
     if (use->writer != PINTI_WRITER_NONE || (is_write && is_used)) {
         return block(b, chunk);
     }
-    if (use->pull != NULL || (!is_write && shares_what_is_read(b, chunk))) {
-        return PINTI_BEGIN_TAKEN; /* what it has is shared */
+    if (use->pull != NULL) {
+        return shares_what_is_pulled(b, chunk) ? PINTI_BEGIN_TAKEN : block(b, chunk);
     }
     const bool is_clean = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN;
     const bool is_stale =
         is_clean && (pinti_chunk_places(word) & pinti_place_bit(desc->device)) == 0;
     if (use->n_readers > 0 && is_stale) { /* of older bytes, which a copy would change */
-        return pinti_own_bracket(b->import, chunk, 1, PINT_READ) == chunk ? block_by_self(b, chunk)
-                                                                          : block(b, chunk);
+        return shares_what_is_read(b, chunk) ? PINTI_BEGIN_TAKEN
+               : is_read_by_caller(b, chunk) ? block_by_self(b, chunk)
+                                             : block(b, chunk);
     }
     /* what is torn is refused to those who read it, whoever uses it */
     const bool is_change = is_stale || (is_write && (is_clean || (b->access & PINT_READ) == 0));

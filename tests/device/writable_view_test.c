@@ -97,7 +97,7 @@ TEST(WritableView, IsSeenByBracketsThatReadAndWrite)
     world_tear_down(&w);
 }
 
-/* What an open bracket reads must stand still, and its process does not wait for itself. */
+/* What an open bracket reads must stand still, and its thread does not wait for itself. */
 TEST(WritableView, BracketsInsideOthersReadWhatThoseRead)
 {
     world w;
