@@ -253,6 +253,23 @@ static pint_status context_is_gone(const pinti_cuda_device *device, const char *
                       device->ordinal, device->name, how);
 }
 
+/* One that was made anew after a reset may lie at the old one's address: its id is another. */
+static pint_status check_same_context(const pinti_cuda_device *device, pint_error *err)
+{
+    unsigned long long id = 0;
+    if (device->context_id == 0) {
+        return PINT_OK;
+    }
+    const pinti_cu_result result = pinti_cuda.ctx_get_id(device->context, &id);
+    if (result != PINTI_CU_SUCCESS) {
+        return pinti_cuda_fail(err, result, "cuCtxGetId", "GPU %d (%s)", device->ordinal,
+                               device->name);
+    }
+    return id == device->context_id
+               ? PINT_OK
+               : context_is_gone(device, "Another one is in its place", err);
+}
+
 pint_status pinti_cuda_enter(const pinti_cuda_device *device, pint_error *err)
 {
     if (pinti_cuda_is_forked()) {
@@ -272,10 +289,11 @@ pint_status pinti_cuda_enter(const pinti_cuda_device *device, pint_error *err)
         return pinti_cuda_fail(err, result, "cuCtxPushCurrent", "GPU %d (%s)", device->ordinal,
                                device->name);
     }
-    if (device->context_id != 0 && id_of(device->context) != device->context_id) {
+    const pint_status status = check_same_context(device, err);
+    if (status != PINT_OK) {
         pinti_cu_context context;
         (void)pinti_cuda.ctx_pop_current(&context);
-        return context_is_gone(device, "Another one is in its place", err);
+        return status;
     }
     ignore_captures();
     return PINT_OK;

@@ -88,9 +88,6 @@ bool sweep_tells_why(const scenario_end *end, const char *name)
     if (strcmp(name, "work") == 0) {
         return end->status == PINT_E_DEVICE_LOST && strstr(end->err.message, WORK_TEXT) != NULL;
     }
-    if (strcmp(name, "cuCtxGetId") == 0 && end->status == PINT_E_DEVICE_LOST) {
-        return true; /* taken for another context */
-    }
     return end->status == PINT_E_DEVICE && strstr(end->err.message, ERROR_TEXT) != NULL &&
            strstr(end->err.message, name) != NULL;
 }
