@@ -265,9 +265,8 @@ static pint_status check_same_context(const pinti_cuda_device *device, pint_erro
         return pinti_cuda_fail(err, result, "cuCtxGetId", "GPU %d (%s)", device->ordinal,
                                device->name);
     }
-    return id == device->context_id
-               ? PINT_OK
-               : context_is_gone(device, "Another one is in its place", err);
+    return id == device->context_id ? PINT_OK
+                                    : context_is_gone(device, "Another one is in its place", err);
 }
 
 pint_status pinti_cuda_enter(const pinti_cuda_device *device, pint_error *err)
