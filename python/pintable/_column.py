@@ -416,6 +416,7 @@ class Column:
         """Tell others that rows a..b stored plainly have changed. Raises Busy if one is leased."""
         first, n = self._rows(a, b)
         if n:
+            _device_fetch.wait_for_blocks(self._native)
             self._native.mark(first, n)
 
     def _rows(self, a: int, b: int | None) -> tuple[int, int]:
