@@ -2,9 +2,9 @@
 """What is newest on a device only, brought to the host for a lease, job or read of this process.
 
 A process that asks for rows on the host means the newest ones. Where it has the device open it can
-get them, so it does; where it has not, DeviceAhead says so, as in C. Arrays that are stored to at any
-time are of the newest rows too, as stores beside them would be lost. Plain looks at the host's memory
-(`np.asarray(column)`, `to_pandas()`) ask for nothing, and fetch nothing.
+get them, so it does; where it has not, DeviceAhead says so, as in C. Arrays that are stored to at
+any time are of the newest rows too, as stores beside them would be lost. Plain looks at the host's
+memory (`np.asarray(column)`, `to_pandas()`) ask for nothing, and fetch nothing.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 
 
 def wait_for_blocks(column: Any, timeout: float | None = None) -> None:
-    """Wait until blocks of this process on a native column that are over have given their rows back.
+    """Wait until blocks of this process on a native column that are over have given back their rows.
     Their end does not wait, and until then the rows are held, or look as they were before.
     """
     if not is_possible:
@@ -86,8 +86,8 @@ def wait_for_blocks(column: Any, timeout: float | None = None) -> None:
 
 
 def fetch_for_stores(column: Any, first: int, n_rows: int) -> None:
-    """Before rows of a native column are given out to be stored to at any time: bring chunks that are
-    newest on this process's devices. Stores on the host would be lost when they come later.
+    """Before rows of a native column are given out to be stored to at any time: bring chunks that
+    are newest on this process's devices. Stores on the host would be lost when they come later.
 
     Waits for blocks of this process that are over, for nobody else: chunks that are in somebody's
     hands, torn, or newest elsewhere stay as they are.
@@ -115,7 +115,7 @@ def _is_ahead(column: Any, chunk: int) -> bool:
 
 
 def _unless_gone(opened: Any, column: Any, copy: Any, do: Callable[..., T], *args: Any) -> T | None:
-    """do(*args) with a copy; None if it was closed or dropped meanwhile, which brings all it had."""
+    """do(*args) with a copy; None if it was closed, or dropped, which brings all it had."""
     try:
         return do(*args)
     except DeviceLost:
