@@ -164,15 +164,22 @@ static void bracket_reopen(pinti_bracket *bracket, const pint_copy *copy)
     (void)pthread_mutex_unlock(&import->lock);
 }
 
+/* Whoever begins with PINT_ALL_ROWS may end with their number, and the other way round. */
+static uint64_t rows_meant(const pinti_import *import, uint64_t first, uint64_t n_rows)
+{
+    return n_rows == PINT_ALL_ROWS ? import->desc.table->n_rows - first : n_rows;
+}
+
 static pinti_bracket *find_and_close(const pint_copy *copy, const name *wanted)
 {
     pinti_import *import = copy->import;
+    const uint64_t n_rows = rows_meant(import, wanted->first, wanted->n_rows);
     (void)pthread_mutex_lock(&import->lock);
     pinti_bracket **link = &import->brackets;
     while (*link != NULL &&
            ((*link)->copy != copy || (*link)->first != wanted->first ||
-            (*link)->n_rows != wanted->n_rows || (*link)->access != wanted->access ||
-            (*link)->stream != wanted->stream)) {
+            rows_meant(import, (*link)->first, (*link)->n_rows) != n_rows ||
+            (*link)->access != wanted->access || (*link)->stream != wanted->stream)) {
         link = &(*link)->next;
     }
     pinti_bracket *bracket = *link != NULL ? bracket_close(link) : NULL;

@@ -62,7 +62,7 @@ def main() -> None:
             name, there, back = gpu_worker.apply(standardise, (table,))
             print(f"{name}, {what}: {there / 2**20:.2f} of {mib:.2f} MiB to the device, "
                   f"{back / 2**20:.2f} of {mib:.2f} MiB back")  # fmt: skip
-            # This process just looks. While it had a writable array, every block would copy anew.
+            # It just looks: while a writable array lives, each block would bring the whole column.
             result = table["delay"].numpy(writable=False)
             print(f"  on the host: mean {abs(result.mean()):.3f}, deviation {result.std():.3f}")
             with table.lease(0, "delay") as part:

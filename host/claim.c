@@ -48,8 +48,9 @@ pint_status pinti_claim_fail(enum pinti_claim claim, const char *operation,
                           operation, chunk, column->name);
     case PINTI_CLAIM_AHEAD:
         return pinti_fail(err, PINT_E_DEVICE_AHEAD, 0,
-                          "%s: chunk %" PRIu64 " of column '%s' is newest on %s", operation, chunk,
-                          column->name, devices_of(now, devices));
+                          "%s: chunk %" PRIu64
+                          " of column '%s' is newest on %s ('pintable devices'), not on the host",
+                          operation, chunk, column->name, devices_of(now, devices));
     case PINTI_CLAIM_FROZEN:
         return pinti_fail(err, PINT_E_FROZEN, 0, "%s: the table is frozen", operation);
     case PINTI_CLAIM_RESTORE:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import _checks, _handle, _native
+from . import _checks, _device_fetch, _handle, _native
 from ._errors import Busy, Frozen, OutOfRange, PermissionDenied, Torn, TypeMismatch
 from ._nulls import is_row
 from ._part import check_none_own, claim, read_begin
@@ -143,8 +143,9 @@ class Column:
         ----------
         writable : bool, optional
             None: as the table was opened. What is written is in the table at once; `mark` the rows
-            afterwards, or write under a lease. While a writable array outside a lease lives, device
-            copies of the column are brought up to date at every bracket.
+            afterwards, or write under a lease. Rows that are newest on a device that this process
+            has open are brought first, and while a writable array outside a lease lives, device
+            copies of the column are brought up to date at every block that reads.
         """
         field = self._field
         if field.spec.type in _COPIED:
@@ -155,6 +156,8 @@ class Column:
                 raise Frozen(f"table {self._table.name!r} is frozen")
             whole = field.shown()
         else:
+            if table.writable:
+                _device_fetch.fetch_for_stores(self._native, self._first, self._n)
             whole = field.writable()
         found = whole[self._first : self._first + self._n]
         if writable and not found.flags.writeable:
@@ -341,6 +344,7 @@ class Column:
     def _fetch(self, first: int, last: int) -> None:
         """Rows that are about to be stored beside others of their chunks, from the devices that
         this process has open. DeviceAhead if they are on another."""
+        _device_fetch.wait_for_blocks(self._native)
         size = self._native.table.chunk_rows
         for chunk in range(first // size, last // size + 1):
             with suppress(Busy, Torn):  # which mark() will say
@@ -390,7 +394,8 @@ class Column:
             lease.commit()
 
     def set_null(self, rows: Any, is_null: bool = True) -> None:
-        """Make rows null, or not null. Does not mark them.
+        """Make rows null, or not null. Does not mark them, but brings them from a device of this
+        process first.
 
         Values under null keep their bytes, but timestamps become NaT and category codes -1, as
         pandas has them.
@@ -404,12 +409,14 @@ class Column:
         from . import _nulls
 
         self._table._check_writable()
+        _device_fetch.fetch_for_stores(self._native, self._first, self._n)
         _nulls.set_null(self._native, self._field.spec, self._first, self._n, rows, is_null)
 
     def mark(self, a: int = 0, b: int | None = None) -> None:
         """Tell others that rows a..b stored plainly have changed. Raises Busy if one is leased."""
         first, n = self._rows(a, b)
         if n:
+            _device_fetch.wait_for_blocks(self._native)
             self._native.mark(first, n)
 
     def _rows(self, a: int, b: int | None) -> tuple[int, int]:

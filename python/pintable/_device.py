@@ -14,10 +14,10 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _native
-from ._device_bracket import Bracket, Stream
+from ._device_bracket import Bracket, Stream, stays_here
 from ._device_opened import Opened
 from ._errors import Exists, Invalid, TypeMismatch
 from ._rows import RowsLike, name_list, span
@@ -71,6 +71,14 @@ class DeviceHandle:
         fd, self.fd = self.fd, None
         if fd is not None:
             os.close(fd)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if self.fd is not None:
+            raise TypeError(
+                "a descriptor means nothing in another process: send it over a Unix socket "
+                '(socket.send_fds), or use a copy of kind "ipc"'
+            )
+        return object.__reduce_ex__(self, protocol)  # super() is of the class without slots
 
     def __enter__(self) -> DeviceHandle:
         return self
@@ -194,6 +202,9 @@ class Device:
         """Close its copies in this process; arrays made of them stay valid. Opens again when
         asked for."""
         self._opened.close()
+
+    def __reduce__(self) -> Any:
+        raise stays_here("device")
 
     def __repr__(self) -> str:
         return f"<pintable.Device {self.name!r} of {self._table!r}>"
@@ -392,6 +403,14 @@ class DeviceColumn:
             None if validity == _NO_OFFSET else validity, fd if is_vmm else None,
             None if is_vmm else ipc,
         )  # fmt: skip
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        raise TypeError(
+            f"column {self._name!r} on a device is an array inside a block: see begin()"
+        )
+
+    def __reduce__(self) -> Any:
+        raise stays_here("column on a device")
 
     def __repr__(self) -> str:
         return f"<pintable.DeviceColumn {self._name!r} on {self._device!r}>"

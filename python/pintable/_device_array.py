@@ -100,6 +100,11 @@ class DeviceArray:
                 device_id, on_stream,
             )  # fmt: skip
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an array on a device belongs to its block: pass the table, or a copy of it"
+        )
+
     def _check_open(self) -> None:
         if not self._is_open:
             raise WrongState("these rows are not held on the device any more: their block is over")

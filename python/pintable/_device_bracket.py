@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _ACCESS = {"r": _native.READ, "w": _native.WRITE, "rw": _native.READ | _native.WRITE}
 
 
+def stays_here(what: str) -> TypeError:
+    """For pickle: what it is of, travels."""
+    return TypeError(
+        f"a {what} belongs to this process: pass the table, and ask it for the device there"
+    )
+
+
 class Stream:
     """A stream of ours, made by `Device.stream`: work on it runs in order.
 
@@ -46,6 +53,9 @@ class Stream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self.ptr
+
+    def __reduce__(self) -> Any:
+        raise stays_here("stream")
 
     def __del__(self) -> None:
         device, self._device = self._device, None
@@ -129,6 +139,9 @@ class Bracket:
     @property
     def _writes(self) -> bool:
         return bool(self._access & _native.WRITE)
+
+    def __reduce__(self) -> Any:
+        raise stays_here("block on a device")
 
     def __enter__(self) -> Any:
         if self._arrays is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from . import _frame_meta, _frame_pickle
+from . import _device_fetch, _frame_meta, _frame_pickle
 from ._errors import Error, Invalid, NotFound
 from ._frame_columns import Maker, maker
 
@@ -185,6 +185,9 @@ def to_pandas(
         table._check_writable()
     found = layout(table)
     entries, labels = _select(found, columns)
+    if writable:
+        for entry in entries:
+            _device_fetch.fetch_for_stores(entry.native, first, n)
     index = found.rows_index(first, n)
     arrays = {}
     for i, entry in enumerate(entries):
@@ -246,6 +249,8 @@ def series(
     entry = found.all.get(name)
     if entry is None:
         raise NotFound(f"no column {name!r}")
+    if writable:
+        _device_fetch.fetch_for_stores(entry.native, first, n)
     array = entry.make(first, n, writable, strings)
     dtype = object if type(array) is np.ndarray and array.dtype.kind == "O" else None
     index = found.rows_index(first, n)

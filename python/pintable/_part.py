@@ -328,6 +328,8 @@ class Reading:
             last = (self._first + self._n_rows - 1) // chunk_rows
             chunks = range(self._first // chunk_rows, last + 1)
         columns = [table._field(name).native for name in self._names]
+        for column in columns:
+            _device_fetch.wait_for_blocks(column)
         self._stamps = [
             (column, chunk, read_begin(column, chunk)) for column in columns for chunk in chunks
         ]

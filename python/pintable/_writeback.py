@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from . import _frame_columns, _frame_meta, _frame_out, _native, _pool, _shared
+from . import _device_fetch, _frame_columns, _frame_meta, _frame_out, _native, _pool, _shared
 from ._errors import Invalid, OutOfRange, TypeMismatch
 from ._frame_in import spec_of
 from ._frame_plan import DTYPES, NAT, UNITS, Plan, plan
@@ -412,6 +412,7 @@ def writeback(table: Table, df: pd.DataFrame) -> dict[Any, int]:
             n_stored[label] += _store_differing(table, entry, values)
     for _, entry, _ in shared:
         if entry.native.type != _native.TEXT and n_rows:
+            _device_fetch.wait_for_blocks(entry.native)
             entry.native.mark(0, n_rows)
     for label, planned in new:
         _add(table, label, planned)

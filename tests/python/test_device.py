@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import mmap
 import os
@@ -457,6 +458,23 @@ def test_pinning(t, d):
         d.pin(stop)
     with pytest.raises(pintable.WrongState):
         d.unpin()
+
+
+def test_what_does_not_travel_says_what_does(d):
+    """Not by pickle, and copy.copy() goes the same way."""
+    block = d["x"].begin()
+    with block as c:
+        for one in (d, d["x"], d.stream(), block):
+            with pytest.raises(TypeError, match="belongs to this process: pass the table"):
+                pickle.dumps(one)
+        with pytest.raises(TypeError, match="belongs to its block"):
+            pickle.dumps(c)
+    with d["x"].handle() as handle, pytest.raises(TypeError, match="descriptor"):
+        pickle.dumps(handle)
+    ipc = dataclasses.replace(handle, kind="ipc", ipc=bytes(64))
+    assert pickle.loads(pickle.dumps(ipc)) == ipc
+    with pytest.raises(TypeError, match=r"inside a block"):
+        np.asarray(d["x"])
 
 
 def test_the_raw_handle(d):

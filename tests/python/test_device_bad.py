@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices, rows and rights that cannot be, from Python: which exception, what its text says, and
-that the table is as it was. The GPUs are the fake driver's: see test_device.py."""
+that the table is as it was. The GPUs are the fake driver's: see test_device_cuda.py."""
 
 from __future__ import annotations
 
@@ -181,8 +181,12 @@ BAD = {
             assert "cuMemHostRegister: CUDA_ERROR_NOT_SUPPORTED (801)" in str(error), error
         else:
             raise AssertionError("no error")
-        with d["x"].begin() as c:  # goes through memory of the driver's own
+        with d["x"].begin(access="rw") as c:  # through memory of the driver's own
             assert (on_device(c) == np.arange(1200)).all()
+            on_device(c)[:] *= 2
+        d["x"].to_host()
+        assert (t["x"].numpy() == 2 * np.arange(1200)).all()
+        t["x"] = np.arange(1200)
         assert d.info().pinned == 0
         """,
     ),

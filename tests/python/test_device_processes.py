@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -216,6 +217,35 @@ def test_a_job_waits_for_blocks_that_are_over(t, d):
         assert (t["x"].numpy() == i).all()
 
 
+def test_reads_and_stores_wait_for_blocks_that_are_over(t, d):
+    """The same: the rows look as before, or held, until the block has given them back."""
+    for i in range(50):
+        with d["x"].begin(access="rw") as c:
+            c.numpy()[:] = i
+        with t.reading(columns="x") as part:
+            assert (part["x"] == i).all()
+        with d["x"].begin(access="rw") as c:
+            c.numpy()[:] = -i
+        t["x"][0] = 5
+        t["x"][[1, CHUNK]] = 6
+        assert np.asarray(t["x"])[[0, 1, 2, CHUNK, CHUNK + 1]].tolist() == [5, 6, -i, 6, -i]
+        with d["y"].begin(access="rw") as c:
+            c.numpy()[:] = i
+        t["y"].set_null(0)
+        t["y"].mark()
+        with d["y"].begin() as c:
+            assert c.numpy()[1] == i and c.validity.numpy()[0] == 254
+        t["y"].mark(0, 1)  # it brought the rows, and held them for that
+
+
+def test_map_waits_for_blocks_that_are_over(t, d):
+    for i in range(5):
+        with d["x"].begin(access="rw") as c:
+            c.numpy()[:] = i
+        t.map(lambda x: x + 0.5, "x", out="y", workers=1, as_="numpy")
+        assert (np.asarray(t["y"]) == i + 0.5).all()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_map_fetches_for_its_workers(ahead, workers):
     ahead.map(lambda x: x + 1, "x", out={"z": "int64"}, workers=workers, as_="numpy")
@@ -240,9 +270,9 @@ def test_reading_fetches(ahead):
 
 def test_storing_some_rows_keeps_the_newest_of_the_others(ahead, d):
     ahead["x"][0:2] = 9
-    assert ahead["x"].numpy()[:4].tolist() == [9, 9, 4, 6] and d["x"].places(0) == {"host"}
+    assert np.asarray(ahead["x"])[:4].tolist() == [9, 9, 4, 6] and d["x"].places(0) == {"host"}
     ahead["x"][[CHUNK, CHUNK + 2]] = 8
-    assert ahead["x"].numpy()[CHUNK : CHUNK + 3].tolist() == [8, DOUBLED[CHUNK + 1], 8]
+    assert np.asarray(ahead["x"])[CHUNK : CHUNK + 3].tolist() == [8, DOUBLED[CHUNK + 1], 8]
     assert d["x"].places(2) == {"device"}
 
 
@@ -269,7 +299,63 @@ def test_a_chunk_that_is_being_written_is_waited_for(t, outcome, found):
 
 
 def test_a_plain_look_fetches_nothing(ahead, d):
-    assert ahead["x"].numpy()[1] == 1 and d["x"].moved[1] == 0
+    looks = [ahead["x"].numpy(writable=False), np.asarray(ahead["x"])]
+    if "pandas" in sys.modules:
+        looks += [ahead.to_pandas()["x"], ahead["x"].to_pandas()]
+    assert [look[1] for look in looks] == [1] * len(looks) and ahead["x"][1] == 1
+    assert d["x"].moved[1] == 0
+
+
+def stored_in_a_frame(t: pintable.Table) -> None:
+    pytest.importorskip("pandas")
+    t.to_pandas(writable=True)["x"].array._ndarray[0] = -1
+
+
+def stored_in_a_series(t: pintable.Table) -> None:
+    pytest.importorskip("pandas")
+    t["x"].to_pandas(writable=True).array._ndarray[0] = -1
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda t: t["x"].numpy().__setitem__(0, -1),
+        lambda t: t["x"].numpy(writable=True).__setitem__(0, -1),
+        lambda t: t["x"][:].__setitem__(0, -1),
+        lambda t: t[0:ROWS]["x"].numpy().__setitem__(0, -1),
+        stored_in_a_frame,
+        stored_in_a_series,
+    ],
+)
+def test_stores_at_any_time_are_beside_the_newest_rows(t, d, store):
+    """Also when the block has only just ended and is not published yet."""
+    with d["x"].begin(access="rw") as c:
+        c.numpy()[:] *= 2
+    store(t)
+    with d["x"].begin(timeout=DEADLINE_S) as c:
+        assert c.numpy().tolist() == [-1, *DOUBLED[1:]]
+    assert np.asarray(t["x"]).tolist() == [-1, *DOUBLED[1:]]
+
+
+def test_only_the_chunks_of_a_writable_array_are_fetched(ahead, d):
+    view = ahead[CHUNK : CHUNK + 1]["x"].numpy()
+    assert view.tolist() == DOUBLED[CHUNK : CHUNK + 1] and d["x"].moved[1] == 8 * CHUNK
+    assert [d["x"].places(chunk) for chunk in range(3)] == [{"device"}, {"host"}, {"device"}]
+    assert ahead["x"].numpy().tolist() == DOUBLED and d["x"].moved[1] == 8 * ROWS
+
+
+def test_a_writable_array_does_not_wait_for_others(t, d):
+    """Nor does it mind a block of its own thread, or a torn chunk: the bytes are as they are."""
+    with d["x"].begin((0, CHUNK), "rw") as c:
+        c.numpy()[:] = 7
+        assert t["x"].numpy()[0] == 0
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(lambda: t["x"].numpy()[0]).result(DEADLINE_S) == 0
+    with pytest.raises(ZeroDivisionError), d["x"].begin((0, CHUNK), "rw", timeout=DEADLINE_S):
+        raise ZeroDivisionError
+    assert t["x"].numpy()[0] == 0
+    t["x"].recover(0)
+    assert t["x"].numpy()[0] == 0
 
 
 @pytest.mark.parametrize(
