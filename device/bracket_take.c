@@ -54,16 +54,21 @@ static bool shares_what_is_read(const pinti_begin *b, uint32_t chunk)
            (word & PINTI_HOST_STALE) == 0 && pinti_chunk_seq(word) == use->seq;
 }
 
-/* The chunk is being copied for another bracket of this process, and held by us. */
+/* The chunk is being copied for another bracket of this process, and held by us: may this one share
+ * it? Not while it is just being enqueued; nor, when there are views, that of a bracket that has
+ * ended: later stores are not in it. The bell will ring. */
+static bool can_share_pull(const pinti_begin *b, uint32_t chunk)
+{
+    const pinti_chunk_use *use = &b->import->uses[chunk];
+    return use->pull->is_marked &&
+           (use->n_open > 0 || !pinti_hold_is_older_than_views(&b->import->desc, chunk));
+}
+
 static enum pinti_verdict share_pull(pinti_begin *b, uint32_t chunk)
 {
-    pinti_chunk_use *use = &b->import->uses[chunk];
-    pinti_pull *pull = use->pull;
-    if (!pull->is_marked) {
-        return block(b, chunk); /* just being enqueued: the bell will ring */
-    }
-    if (use->n_open == 0 && pinti_hold_is_older_than_views(&b->import->desc, chunk)) {
-        return block(b, chunk); /* for one that has ended: later stores are not in it */
+    pinti_pull *pull = b->import->uses[chunk].pull;
+    if (!can_share_pull(b, chunk)) {
+        return block(b, chunk);
     }
     bool is_known = false;
     for (uint32_t i = 0; i < b->n_shared; i++) {
@@ -166,8 +171,14 @@ static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
     if (use->writer != PINTI_WRITER_NONE || (is_write && is_used)) {
         return block(b, chunk);
     }
-    if (use->pull != NULL || (!is_write && shares_what_is_read(b, chunk))) {
-        return PINTI_BEGIN_TAKEN; /* what it has is shared */
+    if (use->pull != NULL) {
+        return can_share_pull(b, chunk) ? PINTI_BEGIN_TAKEN : block(b, chunk);
+    }
+    if (pinti_chunk_state(word) == PINTI_CHUNK_RESTORE) { /* perhaps for as long as another likes */
+        return refuse(b, PINTI_COH_RESTORE, chunk);
+    }
+    if (!is_write && shares_what_is_read(b, chunk)) {
+        return PINTI_BEGIN_TAKEN;
     }
     const bool is_clean = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN;
     const bool is_stale =
