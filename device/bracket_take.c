@@ -58,21 +58,20 @@ static bool shares_what_is_read(const pinti_begin *b, uint32_t chunk)
            pinti_chunk_seq(word) == use->seq && is_read_by_caller(b, chunk);
 }
 
-/* The same for a copy in flight: later stores are not in it. */
-static bool shares_what_is_pulled(const pinti_begin *b, uint32_t chunk)
+/* The chunk is being copied for another bracket of this process, and held by us: may this one share
+ * it? Not while it is just being enqueued; nor where there are views, unless the caller reads it:
+ * later stores are not in it. The bell will ring. */
+static bool can_share_pull(const pinti_begin *b, uint32_t chunk)
 {
-    return !pinti_hold_is_older_than_views(&b->import->desc, chunk) || is_read_by_caller(b, chunk);
+    return b->import->uses[chunk].pull->is_marked &&
+           (!pinti_hold_is_older_than_views(&b->import->desc, chunk) ||
+            is_read_by_caller(b, chunk));
 }
 
-/* The chunk is being copied for another bracket of this process, and held by us. */
 static enum pinti_verdict share_pull(pinti_begin *b, uint32_t chunk)
 {
-    pinti_chunk_use *use = &b->import->uses[chunk];
-    pinti_pull *pull = use->pull;
-    if (!pull->is_marked) {
-        return block(b, chunk); /* just being enqueued: the bell will ring */
-    }
-    if (!shares_what_is_pulled(b, chunk)) {
+    pinti_pull *pull = b->import->uses[chunk].pull;
+    if (!can_share_pull(b, chunk)) {
         return block(b, chunk);
     }
     bool is_known = false;
@@ -177,7 +176,10 @@ static enum pinti_verdict look_at(pinti_begin *b, uint32_t chunk)
         return block(b, chunk);
     }
     if (use->pull != NULL) {
-        return shares_what_is_pulled(b, chunk) ? PINTI_BEGIN_TAKEN : block(b, chunk);
+        return can_share_pull(b, chunk) ? PINTI_BEGIN_TAKEN : block(b, chunk);
+    }
+    if (pinti_chunk_state(word) == PINTI_CHUNK_RESTORE) { /* perhaps for as long as another likes */
+        return refuse(b, PINTI_COH_RESTORE, chunk);
     }
     const bool is_clean = pinti_chunk_state(word) == PINTI_CHUNK_CLEAN;
     const bool is_stale =

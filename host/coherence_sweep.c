@@ -20,15 +20,16 @@ static void clear_bits(pinti_a64 *readers, uint64_t bits)
 }
 
 /* End a hold of the dead. One that was about to put host and device into one mask may not have
- * looked at the views yet (writable_view.h): of the two the host stays. Which device that is the
- * copier tells; if it tells of another hold, no device stays. */
-static bool end_device_hold(pinti_a64 *at, uint64_t held, bool is_this_copys, uint64_t device)
+ * looked at the views yet (writable_view.h): of the two the host stays. The end of a write or a
+ * pull adds one device, which the copier tells; that of a push adds the host to all there are. So
+ * after a push, and if the copier tells of another hold, no device stays. */
+static bool end_device_hold(pinti_a64 *at, uint64_t held, bool is_write_here, uint64_t device)
 {
     uint64_t now = held;
     while (pinti_chunk_is_same_hold(now, held)) {
         uint64_t places = pinti_chunk_places(now);
         if ((places & PINTI_PLACE_HOST) != 0) {
-            places &= is_this_copys ? ~device : PINTI_PLACE_HOST;
+            places &= is_write_here ? ~device : PINTI_PLACE_HOST;
         }
         /* seq, hence release: the dead write no more; pairs with the acquire loads of claimers */
         if (pinti_cas64_seq(at, &now, pinti_chunk_settled(now, places))) {
@@ -56,10 +57,10 @@ bool pinti_copy_sweep(pinti_copy_sync *sync, pinti_copy_chunk *chunks, pinti_a64
          * more. Words before copiers: while the copier is taken, nobody works there. */
         if (pinti_chunk_state(word) == PINTI_CHUNK_DEVICE_HELD &&
             pinti_chunk_holder(word) == session) {
-            const bool is_here = copier == pinti_copier(session, PINTI_COPIER_WRITE, word) ||
-                                 copier == pinti_copier(session, PINTI_COPIER_PUSH, word);
+            const bool is_write_here = copier == pinti_copier(session, PINTI_COPIER_WRITE, word);
             has_changed =
-                end_device_hold(&words[i], word, is_here, pinti_place_bit(device)) || has_changed;
+                end_device_hold(&words[i], word, is_write_here, pinti_place_bit(device)) ||
+                has_changed;
         }
         if (copier != 0 && pinti_copier_session(copier) == session) {
             has_changed = pinti_cas64_seq(&chunks[i].xcopier, &copier, 0) || has_changed;

@@ -122,10 +122,12 @@ bool pinti_copy_find(const pint_column *column, uint32_t device, uint32_t *out_i
     }
     const pinti_copy_rec *copy = &pinti_cat_copies(table->pool->catalog)[name - 1];
     const uint64_t state = record_state(table->pool, name - 1);
-    /* the index may be another copy's by now */
-    if (pinti_state_of(state) != PINTI_LIVE || copy->table != table->index ||
-        copy->table_generation != table->generation || copy->column != column->index ||
-        copy->device != device || record_state(table->pool, name - 1) != state) {
+    /* CLOSING, too: it is there unless the service decides otherwise. The index may be another
+     * copy's by now. */
+    if ((pinti_state_of(state) != PINTI_LIVE && pinti_state_of(state) != PINTI_CLOSING) ||
+        copy->table != table->index || copy->table_generation != table->generation ||
+        copy->column != column->index || copy->device != device ||
+        pinti_gen_of(record_state(table->pool, name - 1)) != pinti_gen_of(state)) {
         return false;
     }
     *out_index = name - 1;

@@ -21,8 +21,8 @@
 pint_status pinti_request_device(pint_pool *pool, const uint8_t uuid[16], bool is_cuda,
                                  const char *name, uint32_t *out_device, pint_error *err);
 
-/* The copy of a column on a device, one-sided. False: there is none. It may be gone the next
- * moment unless a reference is held. */
+/* The copy of a column on a device, one-sided: LIVE or CLOSING. False: there is none. It may be
+ * gone the next moment unless a reference is held. */
 bool pinti_copy_find(const pint_column *column, uint32_t device, uint32_t *out_index,
                      uint32_t *out_generation);
 

@@ -299,6 +299,56 @@ TEST(Wait, DoesNotWakeItself)
     world_tear_down(&w);
 }
 
+static void expect_sleep(world *w, uint32_t access)
+{
+    const uint32_t before = rings(w);
+    EXPECT_STATUS(PINT_E_TIMEOUT,
+                  pint_device_begin(w->copy, 0, PINT_ALL_ROWS, access, w->stream, 100, &live_err),
+                  &live_err);
+    EXPECT_LE(rings(w) - before, 8u);
+}
+
+TEST(Wait, ForOldBytesThatAnotherPutsBackDoesNotWakeItself)
+{
+    world w;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    pinti_a64 *last = &first_word(&w)[3];
+    const uint64_t before = pinti_load64_seq(last);
+    pinti_store64_seq(last, pinti_chunk_next(before, PINTI_CHUNK_RESTORE, 0,
+                                             PINTI_HOST_STALE)); /* of no job */
+    expect_sleep(&w, RW);
+    expect_sleep(&w, PINT_WRITE);
+    expect_sleep(&w, PINT_READ);
+    pinti_store64_seq(last, before);
+    world_tear_down(&w);
+}
+
+TEST(Wait, ForACopyThatCannotBeSharedDoesNotWakeItself)
+{
+    world w;
+    gate copying;
+    pint_view *view;
+    void *copy_stream;
+    ASSERT_NO_FATAL(world_set_up(&w, ROWS));
+    /* the first chunks are there, and can be taken */
+    ASSERT_OK(pint_device_begin(w.copy, 0, ROWS / 2, RW, w.stream, 10000, &live_err), &live_err);
+    ASSERT_OK(pint_device_end(w.copy, 0, ROWS / 2, RW, w.stream, &live_err), &live_err);
+    ASSERT_TRUE(world_places(&w, 0, 2));
+    /* the last is copied for a bracket that ends meanwhile: a view may have stored since */
+    ASSERT_OK(pint_column_view_begin(&w.x, &view, &live_err), &live_err);
+    ASSERT_OK(pinti_device_copy_stream(w.device, true, &copy_stream, &live_err), &live_err);
+    gate_put(&copying, &w, copy_stream);
+    ASSERT_OK(pint_device_begin(w.copy, ROWS - 1, 1, PINT_READ, w.stream, 10000, &live_err),
+              &live_err);
+    ASSERT_OK(pint_device_end(w.copy, ROWS - 1, 1, PINT_READ, w.stream, &live_err), &live_err);
+    expect_sleep(&w, PINT_READ);
+    gate_open(&copying);
+    EXPECT_OK(begin_first(&w, PINT_READ, 10000), &live_err);
+    EXPECT_OK(end_first(&w, PINT_READ), &live_err);
+    pint_column_view_end(view);
+    world_tear_down(&w);
+}
+
 /* ---- what has ended -------------------------------------------------------------------------- */
 
 static pint_status wait_chunk(world *w, uint64_t chunk, int64_t timeout_ms)

@@ -283,6 +283,12 @@ TEST(WritableView, IsNotTrustedToHaveBeenLookedForByTheDead)
                       pinti_copier(index_of(&w, ME), PINTI_COPIER_CLAIM, 0));
     EXPECT_TRUE(local_copy_sweep(w.local, w.copy_a, index_of(&w, ME)));
     EXPECT_EQ(places_of(word_now(&w)), (uint32_t)H);
+    /* a push adds the host to every device that is there; none of them was looked for */
+    put_places(&w, A | B);
+    ASSERT_EQ(perform(&w, PUSH, &taken), OK);
+    put_word(&w, word_now(&w) & ~PINTI_HOST_STALE);
+    EXPECT_TRUE(local_copy_sweep(w.local, w.copy_a, index_of(&w, ME)));
+    EXPECT_EQ(places_of(word_now(&w)), (uint32_t)H);
     tear_down(&w);
 }
 

@@ -2,6 +2,7 @@
 /* Device copies between processes, by the client's requests, with a service that may die. */
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ static pint_pool *pool;
 static pint_table *table;
 static pint_column column;
 static uint32_t device;
+static pinti_opened_copy opened;
 
 static void start(void)
 {
@@ -199,6 +201,56 @@ TEST(Copies, OfADroppedTableGoOnUntilTheyAreClosed)
     EXPECT_EQ(live_stat_number("used_bytes"), 0);
     pint_pool_leave(pool);
     live_stop();
+}
+
+/* Asks for a drop that is refused, again and again. */
+static void *drop_in_vain(void *context)
+{
+    pinti_a32 *is_over = context;
+    const pinti_opened_copy copy = opened;
+    for (int i = 0; i < 50; i++) {
+        pint_error err;
+        EXPECT_STATUS(PINT_E_DEVICE_AHEAD,
+                      pinti_request_copy_drop(pool, copy.index, copy.generation, &err), &err);
+    }
+    pinti_store32_seq(is_over, 1);
+    return NULL;
+}
+
+/* The service looks at many chunks then, and the copy is CLOSING meanwhile. */
+TEST(Copies, AreFoundWhileTheServiceLooksWhetherTheyCanBeDropped)
+{
+    enum { CHUNKS = 100000 };
+    pint_field field = live_field("z", PINT_INT8);
+    pint_schema schema = PINT_SCHEMA_INIT;
+    schema.fields = &field;
+    schema.n_fields = 1;
+    schema.chunk_rows = 512;
+    ASSERT_NO_FATAL(start());
+    pint_table *large;
+    pint_column z;
+    ASSERT_OK(pint_table_create(pool, "l", &schema, CHUNKS * 512ull, &large, &live_err), &live_err);
+    ASSERT_OK(pint_table_publish(large, 0, &live_err), &live_err);
+    ASSERT_OK(pint_table_column(large, "z", &z, &live_err), &live_err);
+    ASSERT_OK(pinti_request_copy(&z, device, 0, true, &opened, &live_err), &live_err);
+    pinti_store64_seq(&pinti_column_desc_of(&z)->words[CHUNKS - 1],
+                      pinti_chunk_settled(0, 2ull << device));
+    pinti_a32 is_over;
+    pthread_t thread;
+    uint64_t n_missed = 0;
+    pinti_store32_seq(&is_over, 0);
+    ASSERT_EQ(pthread_create(&thread, NULL, drop_in_vain, &is_over), 0);
+    while (pinti_load32_seq(&is_over) == 0) {
+        uint32_t index;
+        uint32_t generation;
+        n_missed += pinti_copy_find(&z, device, &index, &generation) ? 0 : 1;
+    }
+    EXPECT_EQ(pthread_join(thread, NULL), 0);
+    EXPECT_EQ(n_missed, 0u);
+    EXPECT_EQ(close(opened.fd), 0);
+    pinti_copy_release(pool, opened.index, opened.generation);
+    pint_table_close(large);
+    ASSERT_NO_FATAL(finish());
 }
 
 TEST(Copies, OfAddedColumnsAreLikeOthers)

@@ -186,7 +186,11 @@ f|writable_view|pass|-DPULLER
 f|writable_view|pass|-DPULLER -DROUNDS=2 -DDEATHS=0
 f|writable_view|pass|-DPULLER -DTHREADS2 -DDEATHS=0
 f|writable_view|pass|-DFORK -DPULLER -DDEATHS=0
-f|writable_view|pass|-DKERNEL -DPUSHER
+f|writable_view|pass|-DKERNEL -DPUSHER -DDEATHS=0
+f|writable_view|pass|-DTWO -DPUSHER
+s|writable_view|pass|-DDROP -DPULLER -DDEATHS=0
+f|writable_view|pass|-DDROP -DKERNEL -DDEATHS=0
+f|writable_view|pass|-DDROP -DTWO -DPUSHER -DDEATHS=0
 f|writable_view|pass|-DLEASE -DPULLER -DDEATHS=0
 s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_PASS
 s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_PASSFIRST
@@ -199,6 +203,8 @@ s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_LOOK
 f|writable_view|assert|-DKERNEL -DPUSHER -DDEATHS=0 -DN_LOOK
 s|writable_view|assert|-DPULLER -DDEATHS=0 -DN_LOOKFIRST
 s|writable_view|assert|-DPULLER -DN_DEADMASK
+s|writable_view|assert|-DTWO -DPUSHER -DN_DEADPUSH
+s|writable_view|assert|-DDROP -DPULLER -DDEATHS=0 -DN_GONEPLACE
 s|writable_view|assert|-DN_AMBIGUOUS
 s|writable_view|assert|-DFORK -DN_TETHER
 s|writable_view|assert|-DFORK -DDEATHS=0 -DN_KEEP
