@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything that a machine with a GPU is wanted for, in under 8 minutes: builds, a probe's facts,
-# the tests that need a GPU, the device bench on it, and a dated report in bench/results/.
+# Everything that a machine with a GPU is wanted for, in under 8 minutes: builds, asks the driver what
+# documents leave open, runs the tests that need a GPU and the device bench on it, and writes a dated
+# report into bench/results/.
 #
 # usage: bench/gpu/run.sh [--build FOLDER]
 #
 #   --build FOLDER     take programs that are built already (with tests and benches): for machines
 #                      without a compiler or the libraries' headers
-#   $DEVICE            which GPU the bench uses; cuda:0 if unset. Probe and tests: the first visible
+#   $DEVICE            which GPU the bench uses; cuda:0 if unset. Facts and tests: the first visible
 #   $RESULTS           folder for the report; bench/results if unset
 #   $PINTABLE_LIBCUDA  the driver, if it is not libcuda.so.1: the fake one tries this script out
 #
@@ -28,7 +29,7 @@ elif (($# > 0)); then
     exit 64
 fi
 
-# Only so that nothing is built for nothing: the probe is who knows.
+# Only so that nothing is built for nothing: the driver is who knows.
 may_have_gpu() {
     [[ -n ${PINTABLE_LIBCUDA:-} ]] || compgen -G '/dev/nvidia[0-9]*' >/dev/null ||
         [[ -e /dev/dxg || -e /dev/nvgpu || -e /dev/nvhost-gpu ]] ||
@@ -67,7 +68,8 @@ step() {
     fi
 }
 
-programs=(pintabled pintable_cli pintable_broker device_gpu_test machine_bench device_bench gpu_probe)
+programs=(pintabled pintable_cli pintable_broker device_gpu_test machine_bench device_bench
+    device_gpu_facts)
 
 # shellcheck disable=SC2317 # called by a shell under timeout
 configure() {
@@ -124,9 +126,9 @@ run_gpu_tests() {
 export -f run_gpu_tests
 export folder
 
-step probe 100 "$folder/bench/gpu_probe"
+step facts 120 "$folder/tests/bin/device_gpu_facts"
 if ((rc == 77)); then
-    cat "$work/probe" >&2
+    cat "$work/facts" >&2
     no_gpu "run or reported"
 fi
 step tests 100 bash -c run_gpu_tests
@@ -142,12 +144,12 @@ gpu_field() {
         paste -sd ';' <<<"$answer"
     fi
 }
-# 1: the name, 2: the CUDA version of the driver, as the driver says them.
-of_probe() { sed -n "s/^\(.*\), driver of CUDA \([0-9.]*\)\$/\\$1/p" "$work/probe" | head -n 1; }
+# What the driver itself said.
+fact() { sed -n "s/^$1   *//p" "$work/facts" | head -n 1; }
 gpu_name() {
     local name
     name=$(gpu_field name)
-    echo "${name:-$(of_probe 1)}"
+    echo "${name:-$(fact GPU)}"
 }
 driver_version() {
     local version
@@ -155,7 +157,7 @@ driver_version() {
     if [[ -z $version && -r /proc/driver/nvidia/version ]]; then
         version=$(head -n 1 /proc/driver/nvidia/version)
     fi
-    echo "${version:-not said}, of CUDA $(of_probe 2)"
+    echo "${version:-not said}, of CUDA $(fact "CUDA version of the driver")"
 }
 section() {
     if [[ -e $work/$2 ]]; then
@@ -180,7 +182,7 @@ name=$results/gpu-$(date -u +%Y-%m-%d-%H%M)
     section "Figures" bench
     section "Machine" machine
     section "Tests" tests
-    section "Probe" probe
+    section "Facts" facts
 } >"$name.md"
 if [[ -s $work/lines.json ]]; then
     cp "$work/lines.json" "$name.json"
