@@ -97,7 +97,8 @@ static bool try_path(char *out)
     return false;
 }
 
-static pint_status find_program(char *out, pint_error *err)
+/* Perhaps by a name that is relative to our working directory. */
+static pint_status look_for_program(char *out, pint_error *err)
 {
     char file[PROGRAM_PATH_BYTES];
     char text[128];
@@ -133,6 +134,25 @@ static pint_status find_program(char *out, pint_error *err)
     return pinti_fail(err, PINT_E_NO_SERVICE, 0,
                       "no service runs, and '" PROGRAM "' was found neither beside the library nor "
                       "in $PATH to start one: set $PINTABLED");
+}
+
+/* By an absolute name: the service is started in the root folder. */
+static pint_status find_program(char *out, pint_error *err)
+{
+    const pint_status status = look_for_program(out, err);
+    if (status != PINT_OK || out[0] == '/') {
+        return status;
+    }
+    char *full = realpath(out, NULL);
+    const bool fits = full != NULL && strlen(full) < PROGRAM_PATH_BYTES;
+    if (fits) {
+        memcpy(out, full, strlen(full) + 1);
+    }
+    free(full);
+    return fits ? PINT_OK
+                : pinti_fail(err, PINT_E_NO_SERVICE, 0,
+                             "no service runs, and the absolute name of '" PROGRAM
+                             "' is not known here: set $PINTABLED to it");
 }
 
 /* ---- the start lock -------------------------------------------------------------------------- */

@@ -71,7 +71,7 @@ def fetch(columns: Iterable[Any], chunks: Iterable[int], timeout: float | None =
 
 
 def wait_for_blocks(column: Any, timeout: float | None = None) -> None:
-    """Wait until blocks of this process on a native column that are over have given back their rows.
+    """Wait until blocks of this process on a native column that are over have given back rows.
     Their end does not wait, and until then the rows are held, or look as they were before.
     """
     if not is_possible:

@@ -135,6 +135,18 @@ TEST(Launch, GivesTheServiceACleanProcess)
     EXPECT_EQ(errno, ECHILD);
 }
 
+TEST(Launch, FindsAProgramByANameRelativeToTheCaller)
+{
+    char *before = getcwd(NULL, 0);
+    ASSERT_NE(before, NULL);
+    set_program("printf 1 >&4");
+    ASSERT_EQ(chdir(ct_tmpdir()), 0);
+    ASSERT_EQ(setenv("PINTABLED", "./daemon", 1), 0);
+    EXPECT_OK(launch(10000), &err);
+    EXPECT_EQ(chdir(before), 0);
+    free(before);
+}
+
 TEST(Launch, TellsTheLastWordsOfAServiceThatDoesNotStart)
 {
     set_program("echo first line >&2; printf 'no \\033[31mmemory\\n\\n' >&2; exit 71");
