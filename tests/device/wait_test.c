@@ -314,8 +314,8 @@ TEST(Wait, ForOldBytesThatAnotherPutsBackDoesNotWakeItself)
     ASSERT_NO_FATAL(world_set_up(&w, ROWS));
     pinti_a64 *last = &first_word(&w)[3];
     const uint64_t before = pinti_load64_seq(last);
-    pinti_store64_seq(last, pinti_chunk_next(before, PINTI_CHUNK_RESTORE, 0,
-                                             PINTI_HOST_STALE)); /* of no job */
+    pinti_store64_seq(
+        last, pinti_chunk_next(before, PINTI_CHUNK_RESTORE, 0, PINTI_HOST_STALE)); /* of no job */
     expect_sleep(&w, RW);
     expect_sleep(&w, PINT_WRITE);
     expect_sleep(&w, PINT_READ);
