@@ -167,6 +167,10 @@ PINT_API PINT_MUST_CHECK pint_status pint_device_mapped(pint_device *device,
  * @retval PINT_E_PERMISSION   PINT_WRITE on a table opened to read, or the pool was joined
  * read-only
  * @retval PINT_E_LIMIT        64 sessions have it open
+ * @retval PINT_E_DEVICE       the driver refused, or the broker that makes the memory has ended or
+ * hangs; says what
+ * @retval PINT_E_DEVICE_LOST  it was dropped meanwhile
+ * @retval PINT_E_NO_MEMORY, PINT_E_FORKED, PINT_E_GONE, PINT_E_STALE
  * @since 0.1
  */
 PINT_API PINT_MUST_CHECK pint_status pint_copy_open(pint_device *device, const pint_column *column,
