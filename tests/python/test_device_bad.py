@@ -9,7 +9,8 @@ import textwrap
 
 import pytest
 from child import DEADLINE_S, PrivateService, ends_well, tables_of_child_go
-from test_device import CHUNK, CUDA_PRELUDE, ROWS, cuda
+from test_device import CHUNK, ROWS
+from test_device_cuda import CUDA_PRELUDE, cuda
 
 import pintable
 
