@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Where the Python package is installed, in one of two layouts. pintable/_paths.py knows both.
+# Where the Python package is installed, in one of two layouts. pintable/_base/paths.py knows both.
 #
 #   wheel   configured by scikit-build-core (SKBUILD): the install prefix is the package's folder,
 #           and everything lies inside: lib/, bin/, include/. Component pintable_python alone.

@@ -241,12 +241,77 @@ PY
     done < <("$ruff" check --quiet --no-cache --output-format=concise "${python_files[@]}")
 }
 
+# The groups of the Python package. When a file is imported it may import from its own group and from
+# lower ones; inside functions and under TYPE_CHECKING anything. python/README.md names each file.
+check_python_groups() {
+    local hit
+    command -v python3 >/dev/null || return 0
+    while IFS= read -r hit; do
+        [[ -z $hit ]] || bad "$hit"
+    done < <(select_files '^python/pintable/.*\.py$' | python3 -c '
+import ast, re, sys
+
+ORDER = [{"_base"}, {"_values"}, {"_table"}, {"_frame", "_device"}, {"_map"}]
+LEVEL = {group: level for level, groups in enumerate(ORDER) for group in groups}
+TOP = {"__init__", "__main__"}
+readme = open("python/README.md", encoding="utf-8").read()
+rows = dict(re.findall(r"^\| `(_\w+)/` \| (.*)$", readme, re.M))
+
+
+def run_at_import(body):
+    """Statements that run when the module is imported."""
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from run_at_import(node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+            for field in ("body", "orelse", "finalbody"):
+                yield from run_at_import(getattr(node, field, []))
+            for handler in getattr(node, "handlers", []):
+                yield from run_at_import(handler.body)
+
+
+def imported(node, package):
+    """Full names of what a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    parts = package[: len(package) + 1 - node.level] if node.level else []
+    base = ".".join([*parts, *filter(None, [node.module])])
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+for path in sys.stdin.read().split():
+    *package, name = path.removeprefix("python/").removesuffix(".py").split("/")
+    group = package[1] if len(package) > 1 else None
+    if group is None:
+        if name not in TOP:
+            print(f"{path}: belongs into a group: {sorted(LEVEL)}")
+        continue
+    if group not in LEVEL:
+        print(f"{path}: the group {group} has no place in the order of tools/check.sh")
+        continue
+    if name != "__init__" and f"`{name}`" not in rows.get(group, ""):
+        print(f"{path}: not in the row of {group}/ in python/README.md")
+    for node in run_at_import(ast.parse(open(path, encoding="utf-8").read()).body):
+        for target in imported(node, package):
+            parts = target.split(".")
+            other = parts[1] if parts[0] == "pintable" and len(parts) > 1 else group
+            if other not in (group, "_native") and not LEVEL.get(other, 99) < LEVEL[group]:
+                print(f"{path}:{node.lineno}: {group}/ may not import {target} when it is imported")
+for group in sorted(rows.keys() - LEVEL.keys()):
+    print(f"python/README.md: there is no group {group}/")
+')
+}
+
 check_banned_words
 check_close_on_exec
 check_errors
 check_layers
 check_public_headers
 check_native_includes
+check_python_groups
 check_file_lists
 check_spdx
 check_format

@@ -16,9 +16,9 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from . import _errors, _native
-from ._column import Column
-from ._errors import (
+from . import _native
+from ._base import errors as _errors
+from ._base.errors import (
     Again,
     Busy,
     Changed,
@@ -58,10 +58,11 @@ from ._errors import (
     VersionMismatch,
     WrongState,
 )
-from ._part import Part
-from ._pool import drop, list_tables, rename
-from ._rows import Slice
-from ._table import Table, create, from_pandas, open
+from ._base.pool import drop, list_tables, rename
+from ._table.column import Column
+from ._table.part import Part
+from ._table.rows import Slice
+from ._table.table import Table, create, from_pandas, open
 
 _native._set_errors(_errors.by_status(), Error)
 
@@ -69,24 +70,24 @@ __version__: str = _native.version
 
 # Found on first use: these modules are large or need packages that need not be installed.
 _LAZY = {
-    "Device": "_device",
-    "DeviceArray": "_device_array",
-    "DeviceColumn": "_device",
-    "Job": "_job",
-    "is_shared": "_shared",
-    "temporary": "_temporary",
-    "get_include": "_paths",
-    "get_library_dir": "_paths",
-    "get_service_path": "_paths",
+    "Device": "_device.device",
+    "DeviceArray": "_device.array",
+    "DeviceColumn": "_device.device",
+    "Job": "_table.job",
+    "is_shared": "_frame.shared",
+    "temporary": "_table.temporary",
+    "get_include": "_base.paths",
+    "get_library_dir": "_base.paths",
+    "get_service_path": "_base.paths",
 }
 
 if _TYPE_CHECKING:
-    from ._device import Device, DeviceColumn
-    from ._device_array import DeviceArray
-    from ._job import Job
-    from ._paths import get_include, get_library_dir, get_service_path
-    from ._shared import is_shared
-    from ._temporary import temporary
+    from ._base.paths import get_include, get_library_dir, get_service_path
+    from ._device.array import DeviceArray
+    from ._device.device import Device, DeviceColumn
+    from ._frame.shared import is_shared
+    from ._table.job import Job
+    from ._table.temporary import temporary
 
 __all__ = [
     "Again", "Busy", "Changed", "Column", "CopyWarning", "Corrupt", "Device", "DeviceAhead",

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-from pintable._paths import get_program_path
+from pintable._base.paths import get_program_path
 
 
 def main() -> NoReturn:

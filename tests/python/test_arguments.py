@@ -58,7 +58,7 @@ def test_wrong_arguments_raise_errors_of_the_library(make, call, error):
 )
 def test_handles_of_others_are_checked(args):
     with pytest.raises(pintable.Error):
-        pintable._handle.open_table(*args)
+        pintable._table.handle.open_table(*args)
 
 
 def test_labels_that_are_no_names_are_found(make):

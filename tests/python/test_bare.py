@@ -33,6 +33,14 @@ def test_import_needs_nothing() -> None:
     assert loaded == "[]\n"
 
 
+def test_import_loads_what_tables_are_made_of_and_no_more() -> None:
+    loaded = bare("print(*sorted(name for name in sys.modules if name.startswith('pintable.')))")
+    within = {name.removeprefix("pintable.").partition(".")[0] for name in loaded.split()}
+    assert within == {"_base", "_native", "_table", "_values"}
+    late = ("cast", "infer", "objects", "store", "view")  # large, and not for every program
+    assert not {f"pintable._values.{name}" for name in late} & set(loaded.split())
+
+
 def test_values_of_every_type() -> None:
     bare(
         """

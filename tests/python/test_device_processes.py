@@ -12,7 +12,7 @@ from test_fork import forked
 from test_interrupt import _ends
 
 import pintable
-from pintable import _device_fetch
+from pintable._table import fetch as _fetch
 
 np = pytest.importorskip("numpy")
 
@@ -294,7 +294,7 @@ def test_a_chunk_that_is_being_written_is_waited_for(t, outcome, found):
                 raise outcome
 
     chunks = [0, 1, 2]
-    assert _device_fetch._fetch_from(Copy(), t._native, chunks, None) is found
+    assert _fetch._fetch_from(Copy(), t._native, chunks, None) is found
     assert asked == [(2 * CHUNK, ROWS - 2 * CHUNK, None)]
 
 

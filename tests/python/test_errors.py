@@ -8,8 +8,9 @@ import warnings
 
 import pintable
 import pytest
-from pintable import _errors, _native
-from pintable._errors import Error
+from pintable import _native
+from pintable._base import errors as _errors
+from pintable._base.errors import Error
 
 KINDS = {
     pintable.Invalid: ValueError, pintable.OutOfRange: ValueError, pintable.NotFound: LookupError,

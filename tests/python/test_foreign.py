@@ -17,7 +17,8 @@ np = pytest.importorskip("numpy")
 pd = pytest.importorskip("pandas")
 
 import pintable  # noqa: E402
-from pintable import _native, _pool  # noqa: E402
+from pintable import _native  # noqa: E402
+from pintable._base import pool as _pool  # noqa: E402
 
 
 # ---- metadata and bytes of others ---------------------------------------------------------------

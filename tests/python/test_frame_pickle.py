@@ -22,7 +22,8 @@ pd = pytest.importorskip("pandas")
 
 import frames  # noqa: E402
 import pintable  # noqa: E402
-from pintable import _frame_pickle, _view  # noqa: E402
+from pintable._frame import pickling as _pickling  # noqa: E402
+from pintable._values import view as _view  # noqa: E402
 
 Put = Callable[..., pintable.Table]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -234,7 +235,7 @@ def test_hashing_copies_nothing_and_sees_equal_frames(put: Put, quiet: None) -> 
 def test_frames_of_others_are_pickled_as_ever(put: Put, quiet: None) -> None:
     put(pd.DataFrame({"x": [1]})).to_pandas()
     classes = {type(pd.DataFrame()._mgr), type(pd.Series(dtype="i1")._mgr)}
-    assert all(copyreg.dispatch_table[cls] is _frame_pickle._reduce for cls in classes)
+    assert all(copyreg.dispatch_table[cls] is _pickling._reduce for cls in classes)
     df = frames.frame_of_all().set_index(pd.MultiIndex.from_product([[1], list("abc")]))
     objects = [df, df.iloc[:0], pd.DataFrame({"x": [1, 2], "y": [3, 4]}).iloc[::-1], pd.DataFrame(),
                df.iloc[:, 0], pd.Series([1, 2], index=[0.5, 1])]  # fmt: skip
@@ -262,7 +263,7 @@ def test_a_manager_that_is_not_understood_is_pickled(
     put: Put, monkeypatch: pytest.MonkeyPatch, quiet: None
 ) -> None:
     df = put(pd.DataFrame({"x": [1, 2]})).to_pandas()
-    monkeypatch.setattr(_frame_pickle, "_is_in", None)
+    monkeypatch.setattr(_pickling, "_is_in", None)
     frames.assert_same(pickle.loads(pickle.dumps(df)), df)
 
 

@@ -478,12 +478,12 @@ def test_something_else_than_a_frame_is_refused() -> None:
 
 
 def test_a_failure_while_filling_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pintable import _frame_in
+    from pintable._frame import from_pandas as _from_pandas
 
     def fail(self: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_frame_in._Copier, "run", fail)
+    monkeypatch.setattr(_from_pandas._Copier, "run", fail)
     before = pintable.list_tables()
     with pytest.raises(KeyboardInterrupt):
         pintable.from_pandas(pd.DataFrame({"x": [1]}), "half")

@@ -14,7 +14,8 @@ import time
 import pintable
 import pytest
 from child import ends_well, private_service
-from pintable import _handle, _pool
+from pintable._base import pool as _pool
+from pintable._table import handle as _handle
 
 np = pytest.importorskip("numpy")
 

@@ -211,7 +211,7 @@ def test_chunk_that_kills_is_given_up(
 
 def test_workers_that_never_start(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a spawned interpreter cannot import what it needs: dead before taking a chunk."""
-    from pintable import _worker
+    from pintable._map import worker as _worker
 
     monkeypatch.setattr(_worker, "main", _exit_at_once)
     start = time.monotonic()

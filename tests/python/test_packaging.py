@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import pintable
-from pintable import _paths
+from pintable._base import paths as _paths
 
 
 def _is_installed() -> bool:

@@ -98,7 +98,7 @@ def test_slices_are_those_of_a_list(make, kind, key):
 def test_a_slice_of_text_decodes_its_rows_only(make, monkeypatch):
     t = make("int64", 5000)
     t["s"] = [f"text {i}" for i in range(5000)]
-    from pintable import _objects
+    from pintable._values import objects as _objects
 
     asked = []
     plain = _objects.to_list

@@ -302,7 +302,7 @@ def test_odd_labels_find_their_columns(put: Put) -> None:
 def test_a_failure_while_storing_puts_the_chunk_back(
     put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pintable import _writeback
+    from pintable._frame import writeback as _writeback
 
     table = put(pd.DataFrame({"x": np.arange(1024)}), chunk_rows=512)
     store = _writeback._store

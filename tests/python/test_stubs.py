@@ -41,15 +41,20 @@ ignore_errors = True
 
 
 def modules_without_stubs() -> list[str]:
-    modules = sorted(Path(pintable.__file__).parent.glob("_*.py"))
-    inside = [path.stem for path in modules if not path.with_suffix(".pyi").exists()]
-    return [f"pintable.{name}" for name in inside if name != "__init__"]
+    """The private modules and subpackages; what is inside a subpackage is meant with it."""
+    folder = Path(pintable.__file__).parent
+    modules = [path for path in folder.glob("_*.py") if not path.with_suffix(".pyi").exists()]
+    groups = [path.parent for path in folder.glob("_*/__init__.py")]
+    assert groups
+    names = {path.stem for path in modules} - {"__init__"}
+    return sorted(f"pintable.{name}" for name in names | {path.name for path in groups})
 
 
 def run_mypy(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """In an empty folder: the installed package is looked at, and no configuration but this."""
     config = tmp_path / "mypy.ini"
-    config.write_text(CONFIG.format(inside=",".join(modules_without_stubs())))
+    inside = ",".join(f"{name}.*" for name in modules_without_stubs())
+    config.write_text(CONFIG.format(inside=inside))
     return subprocess.run(
         [sys.executable, "-P", "-m", *arguments], cwd=tmp_path, capture_output=True, text=True
     )

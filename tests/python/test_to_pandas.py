@@ -19,7 +19,8 @@ pd = pytest.importorskip("pandas")
 
 import frames  # noqa: E402
 import pintable  # noqa: E402
-from pintable import _native, _pool  # noqa: E402
+from pintable import _native  # noqa: E402
+from pintable._base import pool as _pool  # noqa: E402
 
 NAT = np.iinfo("i8").min
 Put = Callable[..., pintable.Table]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pintable
 import pytest
-from pintable._types import Spec
+from pintable._base.types import Spec
 
 np = pytest.importorskip("numpy")
 

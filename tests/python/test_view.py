@@ -12,7 +12,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from pintable._view import View  # noqa: E402  needs numpy
+from pintable._values.view import View  # noqa: E402  needs numpy
 
 
 @pytest.fixture
