@@ -13,6 +13,7 @@
 
 #include "device/bracket.h"
 #include "host/error.h"
+#include "host/wait.h"
 
 /* ---- over ------------------------------------------------------------------------------------ */
 
@@ -162,6 +163,8 @@ static void bracket_reopen(pinti_bracket *bracket, const pint_copy *copy)
         }
     }
     (void)pthread_mutex_unlock(&import->lock);
+    pinti_bell_ring(
+        pinti_import_bell(import)); /* for pint_copy_wait(), which may have seen it ended */
 }
 
 /* Whoever begins with PINT_ALL_ROWS may end with their number, and the other way round. */

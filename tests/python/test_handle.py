@@ -7,9 +7,7 @@ import copy
 import gc
 import os
 import pickle
-import sys
 import threading
-import time
 
 import pintable
 import pytest
@@ -213,27 +211,3 @@ def test_fork_goes_on_with_what_it_has(t):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert t["x"][0] != t._native.pool.session and t["x"][0] != 0
     assert t["x"][1] == 999 and t["x"][2] == 22 and t["x"][3] == 3
-
-
-# ---- speed: far from the limits on a machine with nothing else to do, so that this does not flake
-
-
-def best_us(action, n=2000, repeat=7):
-    """Least time of one call in microseconds."""
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        for _ in range(n):
-            action()
-        times.append((time.perf_counter() - start) / n * 1e6)
-    return min(times)
-
-
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or coverage is slow")
-def test_speed(t):
-    data = pickle.dumps(t)
-    kept = pickle.loads(data)
-    assert best_us(lambda: pickle.loads(data)) <= 5
-    del kept
-    assert best_us(lambda: pickle.loads(data), 200) <= 100
-    assert best_us(lambda: t["x"].numpy()) <= 5
