@@ -22,7 +22,10 @@ limit_s=460 # for all of it
 device=${DEVICE:-cuda:0}
 results=${RESULTS:-bench/results}
 folder=""
-if [[ ${1:-} == --build && $# -eq 2 ]]; then
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+    sed -n '3,/^set/{s/^# \?//p}' "bench/gpu/${0##*/}"
+    exit 0
+elif [[ ${1:-} == --build && $# -eq 2 ]]; then
     folder=$(realpath -- "$2")
 elif (($# > 0)); then
     echo "usage: bench/gpu/run.sh [--build FOLDER]" >&2

@@ -275,6 +275,15 @@ static void give_up(pinti_service *service, pinti_broker *broker, const pinti_br
     end(service, broker, why);
 }
 
+/* Who asks has opened the device, so a GPU that is not there is not there for the service alone. */
+static void fail_copy(pinti_service *service, uint32_t copy, const pinti_broker_reply *reply)
+{
+    char text[sizeof(reply->text) + 64];
+    (void)snprintf(text, sizeof(text), "%s%s",
+                   reply->status == PINT_E_NO_DEVICE ? "the service's broker: " : "", reply->text);
+    pinti_copies_failed(service, copy, reply->id, reply->status, text);
+}
+
 /* The answer we wait for. False: it makes no sense. *fd is taken when it is -1 afterwards. */
 static bool take_answer(pinti_service *service, pinti_broker *broker,
                         const pinti_broker_reply *reply, int *fd)
@@ -308,10 +317,10 @@ static bool take_answer(pinti_service *service, pinti_broker *broker,
     } else if (reply->is_last) {
         give_up(service, broker, reply);
         if (!asks_again(broker, reply, has_made)) {
-            pinti_copies_failed(service, copy, reply->id, reply->status, reply->text);
+            fail_copy(service, copy, reply);
         }
     } else {
-        pinti_copies_failed(service, copy, reply->id, reply->status, reply->text);
+        fail_copy(service, copy, reply);
     }
     pinti_brokers_wake(service);
     return true;

@@ -304,7 +304,7 @@ TEST(Bracket, RefusesWhatCannotBe)
     EXPECT_STATUS(PINT_E_BUSY, pint_copy_drop(w.copy, &live_err), &live_err);
     EXPECT_OK(end_rows(&w, 0, 1, RW, w.stream), &live_err);
     EXPECT_STATUS(PINT_E_STATE, end_rows(&w, 0, 1, RW, w.stream), &live_err);
-    ASSERT_OK(begin_rows(&w, 1, PINT_ALL_ROWS, RW, w.stream, 0), &live_err); /* the same rows */
+    ASSERT_OK(begin_rows(&w, 1, PINT_ALL_ROWS, RW, w.stream, -1), &live_err); /* the same rows */
     EXPECT_STATUS(PINT_E_STATE, end_rows(&w, 0, PINT_ALL_ROWS, RW, w.stream), &live_err);
     EXPECT_OK(end_rows(&w, 1, ROWS - 1, RW, w.stream), &live_err);
     ASSERT_OK(begin_rows(&w, 0, ROWS, RW, w.stream, -1), &live_err);

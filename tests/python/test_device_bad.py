@@ -8,7 +8,7 @@ import os
 import textwrap
 
 import pytest
-from child import DEADLINE_S, PrivateService, ends_well, tables_of_child_go
+from child import DEADLINE_S, PrivateService, ends_well, private_service, tables_of_child_go
 from test_device import CHUNK, ROWS
 from test_device_cuda import CUDA_PRELUDE, cuda
 
@@ -112,6 +112,22 @@ def test_a_gpu_that_is_hidden_from_the_process_alone(fake: str):
         UUID_0, "NoDevice", "CUDA_VISIBLE_DEVICES",
         PINTABLE_LIBCUDA=fake, FAKECUDA_DEVICES="2", CUDA_VISIBLE_DEVICES=UUID_1,
     )  # fmt: skip
+
+
+def test_a_gpu_that_is_hidden_from_the_service_alone(fake: str):
+    code = """
+    import pintable
+    t = pintable.create({"x": "int64"}, 10)
+    try:
+        t.device("cuda:0")["x"].open()
+    except pintable.NoDevice as error:
+        assert str(error).startswith("the service's broker: no CUDA driver"), error
+    else:
+        raise AssertionError("no error")
+    t.drop()
+    """
+    with private_service() as service:
+        ends_well(code, env={**service.env, "PINTABLE_LIBCUDA": fake})
 
 
 # ---- rows, rights, columns ---------------------------------------------------------------------
