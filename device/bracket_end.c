@@ -14,6 +14,7 @@
 #include "device/bracket.h"
 #include "host/error.h"
 #include "host/wait.h"
+#include "host/writable_view.h"
 
 /* ---- over ------------------------------------------------------------------------------------ */
 
@@ -250,13 +251,43 @@ static pint_status end(pinti_bracket *bracket, pint_error *err)
     return status;
 }
 
+/*
+ * Of a column that is stored to at any time (host/writable_view.h) what a kernel has written comes
+ * to the host before end returns: the next store through a view would go into rows that are newest
+ * on the device, and be lost when these come later. What others have taken or written meanwhile is
+ * theirs.
+ */
+static pint_status bring_under_views(pint_copy *copy, const name *ended, pint_error *err)
+{
+    pinti_import *import = copy->import;
+    uint32_t first;
+    uint32_t n;
+    if ((ended->access & PINT_WRITE) == 0 || !pinti_column_is_host_changed(import->desc.column) ||
+        pinti_rows_to_chunks(import, "end", ended->first, ended->n_rows, &first, &n, NULL) !=
+            PINT_OK) {
+        return PINT_OK;
+    }
+    const pinti_limit no_limit = pinti_limit_start(-1);
+    const pinti_limit at_once = pinti_limit_start(0);
+    uint64_t bytes = 0;
+    pint_status status = pinti_brackets_settle(import, first, n, &no_limit, "end", err);
+    if (status == PINT_OK) {
+        status = pinti_push(import, first, n, PINTI_PUSH_OWN, &at_once, &bytes, err);
+    }
+    (void)pinti_add64_relaxed(&copy->to_host, bytes); /* relaxed: only a number */
+    return status == PINT_E_BUSY ? PINT_OK : status;
+}
+
 pint_status pint_device_end(pint_copy *copy, uint64_t first, uint64_t n_rows, uint32_t access,
                             void *stream, pint_error *err)
 {
     const name wanted = {first, n_rows, access, stream};
     pinti_bracket *bracket;
-    const pint_status status = take_bracket(copy, "end", &wanted, &bracket, err);
-    return status == PINT_OK ? end(bracket, err) : status;
+    pint_status status = take_bracket(copy, "end", &wanted, &bracket, err);
+    if (status == PINT_OK) {
+        status = end(bracket, err);
+    }
+    return status == PINT_OK ? bring_under_views(copy, &wanted, err) : status;
 }
 
 pint_status pint_device_end_all(pint_copy *const *copies, uint32_t n_copies, uint64_t first,
@@ -273,6 +304,9 @@ pint_status pint_device_end_all(pint_copy *const *copies, uint32_t n_copies, uin
         status = status == PINT_OK ? one : status;
     }
     free(brackets);
+    for (uint32_t i = 0; status == PINT_OK && i < n_copies; i++) {
+        status = bring_under_views(copies[i], &wanted, err);
+    }
     return status;
 }
 

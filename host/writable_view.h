@@ -31,7 +31,9 @@
  * column without device copies costs its 1, 2 and 3 alone.
  *
  * A chunk whose newest bytes are on devices only stays so: what a view stores there is lost when
- * they come to the host, as with any plain store. Frozen tables do not count: nobody stores there.
+ * they come to the host, as with any plain store. So the end of a bracket that has written brings
+ * its chunks to the host at once where there are views (bring_under_views()). Frozen tables do not
+ * count: nobody stores there.
  *
  * Death: the service takes 5 to 7 for a REGISTERED word when nobody maps the session's pages any
  * more, forked children included. In a passing phase it cannot tell whether the column's word was

@@ -179,10 +179,12 @@ typedef struct pint_view pint_view;
 /**
  * From now on rows of the column may be stored to plainly, at any time and without
  * pint_column_mark(), by whoever has a pointer: until pint_column_view_end() the column counts as
- * changed on the host. Brackets on a device copy its chunks anew each time they read them.
+ * changed on the host. Brackets on a device copy its chunks anew each time they read them, and the
+ * end of one that has written waits until its rows are on the host.
  *
- * Rows that a device has newest (PINT_E_DEVICE_AHEAD) are not brought: what is stored there is lost
- * when they come to the host. pint_copy_own_host() first.
+ * Rows that a device has newest already (PINT_E_DEVICE_AHEAD), or that are stored to while a
+ * bracket has them to write: what is stored there is lost when they come to the host.
+ * pint_copy_own_host() first.
  *
  * Cost:      some memory operations for the first view of a column in a process, with a look at
  *            each chunk if it has device copies; a count for all others.

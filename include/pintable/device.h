@@ -271,7 +271,9 @@ PINT_API PINT_MUST_CHECK pint_status pint_device_begin(pint_copy *copy, uint64_t
 
 /**
  * Give the rows back once the stream has come to this point: with PINT_WRITE the device then has
- * the newest values. Does not block. Same copy, rows, access and stream as the begin; any thread.
+ * the newest values. Same copy, rows, access and stream as the begin; any thread. Does not block,
+ * but after PINT_WRITE on a column with writable views (pint_column_view_begin()): then it waits
+ * for the stream and brings the rows to the host, where the views' next stores are kept.
  *
  * Others see it when the stream has passed, noticed by the library's own thread: pint_copy_wait()
  * waits for that. If the stream fails until then, nothing is published, as by

@@ -65,7 +65,7 @@ extern "C" {
     X(E_NO_DEVICE, -60, "no such device, or no driver that can use it")                            \
     X(E_DEVICE, -61, "the device's driver refused or failed a call")                               \
     X(E_DEVICE_MEMORY, -62, "out of device memory")                                                \
-    X(E_DEVICE_AHEAD, -63, "the newest data are on a device and cannot be brought to the host")    \
+    X(E_DEVICE_AHEAD, -63, "the newest data are on a device, not on the host")                     \
     X(E_DEVICE_LOST, -64, "the device, its context or the device copy is lost")                    \
     X(E_NO_MEMORY, -80, "out of memory")                                                           \
     X(E_SYSTEM, -81, "a system call failed")                                                       \
