@@ -184,3 +184,15 @@ def test_what_a_forked_child_inherits_stays_registered(t, x) -> None:
     assert first_on(x) == 21
     views.clear()  # a child might still store: nothing says that there is none
     assert moved_by_a_block(x) == BYTES
+
+
+def test_stores_between_blocks_that_write_are_kept(t, x):
+    array = t["x"].numpy()
+    for i in range(1, 6):
+        with x.begin(access="rw") as c:
+            rows = c.numpy()
+            assert rows[0] == (0 if i == 1 else 100 * (i - 1))
+            rows[0] = i
+        assert array[0] == i  # the end of the block has brought it
+        array[0] = 100 * i
+    del array
