@@ -192,7 +192,7 @@ def _timedeltas(column: Any, unit: str) -> Maker:
         values = _view.plain(column, first, n, writable).view(f"m8[{unit}]")
         if column.nullable and n and column.count_null(first, n):
             values = np.array(values)
-            values[null_mask(column, first, n)] = np.timedelta64("NaT")
+            values[null_mask(column, first, n)] = np.timedelta64("NaT", unit)
         return values
 
     return make
@@ -314,7 +314,7 @@ def _dates(column: Any) -> Maker:
     def make(first: int, n: int, _writable: bool, _strings: str | None) -> Any:
         days = stored(column, first, n).astype("i8").view("M8[D]").astype("M8[s]")
         if column.nullable:
-            days[null_mask(column, first, n)] = np.datetime64("NaT")
+            days[null_mask(column, first, n)] = np.datetime64("NaT", "D")
         return days
 
     return make

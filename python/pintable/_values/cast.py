@@ -221,15 +221,32 @@ def _times(
     dtype = np.dtype(f"{array.dtype.kind}8[{unit}]")
     if array.dtype == dtype:
         return array
-    found = array.astype(dtype)
-    back = found.astype(array.dtype)
-    bad = (back != array) & ~np.isnat(array)
-    if nulls is not None:
-        bad &= ~nulls
-    if bad.any():
-        row = _where_bad(bad)
+    if nulls is not None and nulls.any():
+        array = np.where(nulls, np.array("NaT", array.dtype), array)  # whatever is there now
+    try:
+        found = array.astype(dtype)
+        back = found.astype(array.dtype)
+        bad = (back != array) & ~np.isnat(array)
+        row = _where_bad(bad) if bad.any() else None
+    except OverflowError:  # from numpy 2.5 on; before, values out of range come back as others
+        row = _first_overflow(array, dtype)
+    if row is not None:
         raise _refuse(column, spec, first + row, array[row], "finer than the unit, or out of range")
     return found
+
+
+def _first_overflow(array: np.ndarray, dtype: np.dtype) -> int:
+    """Row of the first value that cannot be cast; there is one."""
+    low, high = 0, len(array)  # all before low can, one below high cannot
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            array[low:middle].astype(dtype)
+        except OverflowError:
+            high = middle
+        else:
+            low = middle
+    return low
 
 
 def _timedelta_unit(column: Any) -> str | None:

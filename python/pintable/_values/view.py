@@ -141,7 +141,7 @@ def values(column: Any, first: int, n_rows: int, spec: Spec) -> np.ndarray:
     elif spec.type == N.DATE32:
         found = array(column, first, n_rows, False, spec).astype("M8[D]").view(np.ndarray)
         if column.nullable:
-            found[null_mask(column, first, n_rows)] = np.datetime64("NaT")
+            found[null_mask(column, first, n_rows)] = np.datetime64("NaT", "D")
     elif spec.type == N.TEXT:
         found = objects(column, first, n_rows, spec)
     else:
