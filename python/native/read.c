@@ -42,6 +42,44 @@ static PyObject *column_read_begin(PyObject *object, PyObject *arg)
     return PyLong_FromUnsignedLongLong(stamp);
 }
 
+static int append_chunk(PyObject *list, uint64_t chunk)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(chunk);
+    const int status = number != NULL ? PyList_Append(list, number) : -1;
+    Py_XDECREF(number);
+    return status;
+}
+
+/*
+ * The lock is kept: a chunk is a load and a test, some 10 ns. Chunks in somebody's hands and torn
+ * ones are not newest on a device.
+ */
+static PyObject *column_device_ahead(PyObject *object, PyObject *args)
+{
+    uint64_t first;
+    uint64_t n;
+    if (!PyArg_ParseTuple(args, "O&O&:device_ahead", native_u64, &first, native_u64, &n)) {
+        return NULL;
+    }
+    const pint_column *column = native_column_use((native_column *)object);
+    PyObject *found = column != NULL ? PyList_New(0) : NULL;
+    for (uint64_t i = 0; found != NULL && i < n; i++) {
+        uint64_t stamp;
+        pint_error err;
+        const pint_status status = pint_column_read_begin(column, first + i, &stamp, &err);
+        if (status == PINT_OK || status == PINT_E_BUSY || status == PINT_E_TORN) {
+            continue;
+        }
+        if (status != PINT_E_DEVICE_AHEAD) {
+            (void)native_raise(native_state_of(object), &err);
+            Py_CLEAR(found);
+        } else if (append_chunk(found, first + i) != 0) {
+            Py_CLEAR(found);
+        }
+    }
+    return found;
+}
+
 static PyObject *column_read_end(PyObject *object, PyObject *args)
 {
     uint64_t chunk;
@@ -126,6 +164,9 @@ PyMethodDef native_read_methods[] = {
                   "validate(first, n)\n--\n\nCheck that rows hold what the type promises."),
     NATIVE_METHOD("read_begin", column_read_begin, METH_O,
                   "read_begin(chunk)\n--\n\nBegin to read a chunk in place; gives a stamp."),
+    NATIVE_METHOD("device_ahead", column_device_ahead, METH_VARARGS,
+                  "device_ahead(first, n)\n--\n\n"
+                  "Those of n chunks that are newest on a device only, as a list."),
     NATIVE_METHOD("read_end", column_read_end, METH_VARARGS,
                   "read_end(chunk, stamp)\n--\n\nRaises if what was read has changed."),
     NATIVE_METHOD("read", column_read, METH_VARARGS,
