@@ -30,13 +30,16 @@ def open_device(table: pintable.Table) -> pintable.Device:
         return table.device("host")
 
 
-def arrays_on(device: pintable.Device):
-    """The package whose arrays live there: numpy on "host"; CuPy or torch on a GPU."""
-    for name in ("cupy", "torch") if device.is_cuda else ("numpy",):
+def array_on(device: pintable.Device, rows: pintable.DeviceArray):
+    """An array on the device copy itself: of numpy on "host"; of CuPy or torch on a GPU."""
+    if not device.is_cuda:
+        return rows.numpy()
+    for name in ("cupy", "torch"):
         try:
-            return importlib.import_module(name)
+            package = importlib.import_module(name)
         except ImportError:
             continue
+        return package.from_dlpack(rows)
     raise SystemExit(f"{device.name}: install CuPy or torch to work on it")
 
 
@@ -45,7 +48,7 @@ def standardise(table: pintable.Table) -> tuple[str, int, int]:
     device = open_device(table)
     column = device["delay"]
     with column.begin(access="rw") as rows:  # waits for writers, brings what is newer on the host
-        x = arrays_on(device).from_dlpack(rows)  # no copy: the device copy itself
+        x = array_on(device, rows)  # no copy
         x -= x.mean()
         x /= x.std()
     column.to_host()  # so that CPU workers find it

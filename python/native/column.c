@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Column: facts, buffers, versions, waiting, reading while others write. Nulls and bits are in
- * bits.c, text and categories in text.c. */
+/* Column: facts, buffers, versions, waiting. Reading while others write is in read.c, nulls and
+ * bits in bits.c, text and categories in text.c. */
 
 #include "native.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 PyObject *native_column_new(native_table *table, const pint_column *column)
@@ -301,125 +300,6 @@ static PyObject *column_recover(PyObject *object, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
-
-static PyObject *column_validate(PyObject *object, PyObject *args)
-{
-    native_column *self = (native_column *)object;
-    uint64_t first;
-    uint64_t n_rows;
-    if (!PyArg_ParseTuple(args, "O&O&:validate", native_u64, &first, native_u64, &n_rows)) {
-        return NULL;
-    }
-    const pint_column *column = native_column_begin(self);
-    if (column == NULL) {
-        return NULL;
-    }
-    pint_error err;
-    PyThreadState *thread = PyEval_SaveThread();
-    const pint_status status = pint_column_validate(column, first, n_rows, &err);
-    PyEval_RestoreThread(thread);
-    native_table_end(self->table);
-    if (status != PINT_OK) {
-        return native_raise(native_state_of(object), &err);
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *column_read_begin(PyObject *object, PyObject *arg)
-{
-    uint64_t chunk;
-    uint64_t stamp;
-    const pint_column *column = native_column_use((native_column *)object);
-    pint_error err;
-    if (column == NULL || native_u64(arg, &chunk) == 0) {
-        return NULL;
-    }
-    if (pint_column_read_begin(column, chunk, &stamp, &err) != PINT_OK) {
-        return native_raise(native_state_of(object), &err);
-    }
-    return PyLong_FromUnsignedLongLong(stamp);
-}
-
-static PyObject *column_read_end(PyObject *object, PyObject *args)
-{
-    uint64_t chunk;
-    uint64_t stamp;
-    if (!PyArg_ParseTuple(args, "O&O&:read_end", native_u64, &chunk, native_u64, &stamp)) {
-        return NULL;
-    }
-    const pint_column *column = native_column_use((native_column *)object);
-    pint_error err;
-    if (column == NULL) {
-        return NULL;
-    }
-    if (pint_column_read_end(column, chunk, stamp, &err) != PINT_OK) {
-        return native_raise(native_state_of(object), &err);
-    }
-    Py_RETURN_NONE;
-}
-
-/* values and validity are buffers of the right size, or validity is empty. */
-static int read_rows(native_column *self, uint64_t first, uint64_t n_rows, const Py_buffer *values,
-                     const Py_buffer *validity)
-{
-    const pint_column *column = native_column_begin(self);
-    if (column == NULL) {
-        return -1;
-    }
-    pint_error err;
-    PyThreadState *thread = PyEval_SaveThread();
-    const pint_status status = pint_column_read(column, first, n_rows, values->buf,
-                                                validity != NULL ? validity->buf : NULL, &err);
-    PyEval_RestoreThread(thread);
-    native_table_end(self->table);
-    if (status != PINT_OK) {
-        (void)native_raise(native_state_of((PyObject *)self), &err);
-        return -1;
-    }
-    return 0;
-}
-
-static PyObject *column_read(PyObject *object, PyObject *args)
-{
-    native_column *self = (native_column *)object;
-    uint64_t first;
-    uint64_t n_rows;
-    PyObject *values_arg;
-    PyObject *validity_arg = Py_None;
-    if (!PyArg_ParseTuple(args, "O&O&O|O:read", native_u64, &first, native_u64, &n_rows,
-                          &values_arg, &validity_arg)) {
-        return NULL;
-    }
-    const pint_column *column = native_column_use(self);
-    /* checked before the sizes are multiplied */
-    if (column == NULL || native_column_check_rows(self, first, n_rows, "read") != 0) {
-        return NULL;
-    }
-    const uint64_t n_bytes =
-        column->type == PINT_BOOL ? (n_rows + 7) / 8 : n_rows * pint_column_row_bytes(column);
-    Py_buffer values;
-    Py_buffer validity;
-    if (native_view_bytes(values_arg, n_bytes, 1, "read", &values) != 0) {
-        return NULL;
-    }
-    const int has_validity = validity_arg != Py_None;
-    if (has_validity &&
-        native_view_bytes(validity_arg, (n_rows + 7) / 8, 1, "read", &validity) != 0) {
-        PyBuffer_Release(&values);
-        return NULL;
-    }
-    const int result = read_rows(self, first, n_rows, &values, has_validity ? &validity : NULL);
-    PyBuffer_Release(&values);
-    if (has_validity) {
-        PyBuffer_Release(&validity);
-    }
-    if (result != 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 static const PyMethodDef own_methods[] = {
     NATIVE_METHOD("values", column_values, METH_NOARGS,
                   "values()\n--\n\nBuffer of the values, bits or codes; None for text. Where the "
@@ -443,15 +323,6 @@ static const PyMethodDef own_methods[] = {
                   "Wait for another version than the one seen; gives the new one."),
     NATIVE_METHOD("recover", column_recover, METH_O,
                   "recover(chunk)\n--\n\nAccept a torn chunk's bytes as they are."),
-    NATIVE_METHOD("validate", column_validate, METH_VARARGS,
-                  "validate(first, n)\n--\n\nCheck that rows hold what the type promises."),
-    NATIVE_METHOD("read_begin", column_read_begin, METH_O,
-                  "read_begin(chunk)\n--\n\nBegin to read a chunk in place; gives a stamp."),
-    NATIVE_METHOD("read_end", column_read_end, METH_VARARGS,
-                  "read_end(chunk, stamp)\n--\n\nRaises if what was read has changed."),
-    NATIVE_METHOD("read", column_read, METH_VARARGS,
-                  "read(first, n, out_values, out_validity=None)\n--\n\n"
-                  "Copy rows of one moment, bits from bit 0."),
 };
 
 /* ---- facts ----------------------------------------------------------------------------------- */
@@ -586,7 +457,7 @@ static PyGetSetDef attributes[] = {
 
 #define N_METHODS_MAX 64u
 
-/* The methods of three files, put together once: type slots take one array, which must stay. */
+/* The methods of four files, put together once: type slots take one array, which must stay. */
 static PyMethodDef methods[N_METHODS_MAX + 1];
 
 static int gather(size_t at, const PyMethodDef *from, size_t n_from)
@@ -619,6 +490,7 @@ static PyType_Spec spec = {
 PyTypeObject *native_column_type(PyObject *module)
 {
     int n = gather(0, own_methods, sizeof(own_methods) / sizeof(own_methods[0]));
+    n = n >= 0 ? gather((size_t)n, native_read_methods, N_METHODS_MAX) : n;
     n = n >= 0 ? gather((size_t)n, native_bits_methods, N_METHODS_MAX) : n;
     n = n >= 0 ? gather((size_t)n, native_text_methods, N_METHODS_MAX) : n;
     return n >= 0 ? (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL) : NULL;

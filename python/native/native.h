@@ -163,6 +163,9 @@ int native_column_check_rows(const native_column *self, uint64_t first, uint64_t
                              const char *operation);
 int native_column_check_write(const native_column *self, const char *operation);
 
+/* read.c: methods of Column that read while others write */
+extern PyMethodDef native_read_methods[];
+
 /* bits.c: methods of Column for nulls and bits */
 extern PyMethodDef native_bits_methods[];
 

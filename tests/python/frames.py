@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ import pintable
 
 VERSION = tuple(int(part) for part in pd.__version__.split(".")[:2])
 PANDAS = VERSION[0]
-LARGE_STRINGS = VERSION >= (2, 2)  # before, pandas' strings have 32-bit offsets, and are copies
+HAS_PYARROW = find_spec("pyarrow") is not None
+# Before pandas 2.2 its strings have 32-bit offsets, and are copies.
+LARGE_STRINGS = HAS_PYARROW and VERSION >= (2, 2)
+STORAGE = "pyarrow" if HAS_PYARROW else "python"  # of pandas' strings
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def is_partly_shared(row: Row) -> bool:
 def text_dtype() -> Any:
     """What text of object columns comes back as."""
     if PANDAS >= 3:
-        return pd.StringDtype("pyarrow", na_value=np.nan)
-    return pd.StringDtype("pyarrow")
+        return pd.StringDtype(STORAGE, na_value=np.nan)
+    return pd.StringDtype(STORAGE)
 
 
 def _zoned(zone: str) -> Callable[[], pd.Series]:
@@ -117,7 +121,7 @@ ROWS = [
         "category[int8]?"),
     Row("object: text", lambda: pd.Series(["a", None, "ü\0"], dtype=object), "text?", text_dtype,
         LARGE_STRINGS, False),
-    Row("string", _series(["a", None, "ü"], "string"), "text?", lambda: pd.StringDtype("pyarrow"),
+    Row("string", _series(["a", None, "ü"], "string"), "text?", lambda: pd.StringDtype(STORAGE),
         LARGE_STRINGS, False),
     Row("string[pyarrow]", _series(["a", None, "ü"], "string[pyarrow]"), "text?", None,
         LARGE_STRINGS, False),
@@ -149,7 +153,10 @@ ROWS = [
         pa.float32(), 2)), "list[float32, 2]?", None, True, False),
 ]  # fmt: skip
 if PANDAS >= 3:
-    ROWS.append(Row("str (pandas 3)", _series(["a", None, "ü"], "str"), "text?", None, True, False))
+    ROWS.append(Row("str (pandas 3)", _series(["a", None, "ü"], "str"), "text?", None, LARGE_STRINGS, False))
+ALL_ROWS = ROWS
+if not HAS_PYARROW:
+    ROWS = [row for row in ROWS if "pyarrow" not in row.dtype]
 
 
 def frame_of_all() -> pd.DataFrame:

@@ -344,6 +344,34 @@ def test_only_the_chunks_of_a_writable_array_are_fetched(ahead, d):
     assert ahead["x"].numpy().tolist() == DOUBLED and d["x"].moved[1] == 8 * ROWS
 
 
+def test_the_extension_lists_chunks_that_are_ahead(t, d):
+    """All in one call; neither what somebody holds, nor what is torn, nor what is on both."""
+    column = t["x"]._native
+    assert column.device_ahead(0, 3) == []
+    with d["x"].begin((CHUNK, ROWS), "rw") as c:
+        c.numpy()[:] = 1
+        assert column.device_ahead(0, 3) == []
+    d["x"].wait(timeout=DEADLINE_S)
+    for first, n, found in ((0, 3, [1, 2]), (0, 2, [1]), (2, 1, [2]), (0, 1, []), (3, 0, [])):
+        assert column.device_ahead(first, n) == found
+    with pytest.raises(ZeroDivisionError), d["x"].begin((CHUNK, 2 * CHUNK), "rw"):
+        raise ZeroDivisionError
+    with pytest.raises(pintable.Torn):
+        column.read_begin(1)
+    assert column.device_ahead(0, 3) == [2]
+    d["x"].to_host((2 * CHUNK, ROWS))
+    assert column.device_ahead(0, 3) == []
+    for wrong in ((0, 4), (3, 1), (2**64 - 1, 2)):
+        with pytest.raises(pintable.OutOfRange):
+            column.device_ahead(*wrong)
+    with pytest.raises(TypeError):
+        column.device_ahead(0)
+    t["x"].recover(1)
+    t.close()
+    with pytest.raises(ValueError):
+        column.device_ahead(0, 3)
+
+
 def test_a_writable_array_does_not_wait_for_others(t, d):
     """Nor does it mind a block of its own thread, or a torn chunk: the bytes are as they are."""
     with d["x"].begin((0, CHUNK), "rw") as c:

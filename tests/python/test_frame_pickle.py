@@ -27,6 +27,7 @@ from pintable._values import view as _view  # noqa: E402
 
 Put = Callable[..., pintable.Table]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+STRING = pd.StringDtype(frames.STORAGE)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def _mixed() -> pd.DataFrame:
     return pd.DataFrame({
         "i": [1, 2, 3], "f": [0.5, np.nan, 2.0], "m": pd.array([1, None, 3], "Int64"),
         "c": pd.Categorical(["a", None, "b"]), "t": pd.to_datetime(["2020", None, "2021"]),
-        "s": pd.Series(["a", None, "ü"], dtype="string[pyarrow]"), "o": [b"a", b"b", None],
+        "s": pd.Series(["a", None, "ü"], dtype=STRING), "o": [b"a", b"b", None],
     })  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def test_the_warning_says_how_much(put: Put) -> None:
 
 
 def test_what_pandas_makes_of_a_frame_warns_as_long_as_it_shares(put: Put) -> None:
-    df = put(pd.DataFrame({"x": [1, 2], "s": pd.array(["a", "b"], "string[pyarrow]")})).to_pandas()
+    df = put(pd.DataFrame({"x": [1, 2], "s": pd.array(["a", "b"], STRING)})).to_pandas()
     for obj in (df.iloc[:1], df["x"].iloc[1:], {"k": [df]}):
         with pytest.warns(pintable.CopyWarning):
             pickle.dumps(obj)

@@ -131,6 +131,15 @@ def test_every_dtype_is_written_back(row: frames.Row, put: Put) -> None:
     assert table.to_pandas()["x"].dtype == same["x"].dtype
 
 
+def test_writeback_leaves_the_text_of_the_frame_as_it_is(put: Put) -> None:
+    """Of an unpickled frame pandas gives its own objects, even where a copy is asked for."""
+    df = frames.copied(pd.DataFrame({"x": pd.array(["a", None], pd.StringDtype("python"))}))
+    table = put(df)
+    for _ in range(2):
+        assert table.writeback(df) == {"x": 0}
+        assert df["x"].isna().tolist() == [False, True] and df["x"].array._ndarray[1] is pd.NA
+
+
 def test_nulls_of_a_shared_masked_column_are_stored(put: Put) -> None:
     table = put(
         pd.DataFrame({"m": pd.array([1, 2, 3], "Int64"), "b": pd.array([True] * 3, "boolean")})

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import textwrap
+from importlib.util import find_spec
 
+import pytest
 from child import DEADLINE_S, private_service, start_python, tables_of_child_go
+
+needs_numpy = pytest.mark.skipif(not find_spec("numpy"), reason="needs numpy")
 
 PRELUDE = """
 import os, signal, sys, threading, time
@@ -63,6 +67,7 @@ def test_handler_that_does_not_raise_ends_nothing() -> None:
     """)
 
 
+@needs_numpy
 def test_handler_runs_while_the_wait_is_on() -> None:
     _run("""
     table = make()
@@ -75,6 +80,7 @@ def test_handler_runs_while_the_wait_is_on() -> None:
     """)
 
 
+@needs_numpy
 def test_wait_of_another_thread_goes_on() -> None:
     _run("""
     table, other = make(), make()
@@ -117,6 +123,7 @@ def test_exception_of_any_handler_goes_out() -> None:
     """)
 
 
+@needs_numpy
 def test_request_and_lease_survive_an_interrupt() -> None:
     _run(
         """

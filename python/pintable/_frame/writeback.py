@@ -207,8 +207,8 @@ def _check_text(entry: _to_pandas.Entry, series: pd.Series, planned: Plan) -> No
     """Text cannot be rewritten in place: TypeMismatch unless it is what the table has."""
     if planned.type != _native.TEXT:
         raise _no(entry, f"{series.dtype} values do not go into a column of text")
-    theirs = series.to_numpy(dtype=object, copy=True)
-    theirs[np.asarray(series.isna())] = None
+    # A new array: to_numpy(copy=True) of an unpickled Series may be the Series' own objects.
+    theirs = np.where(series.isna(), None, series.to_numpy(dtype=object))
     ours = _frame_columns.text_objects(entry.native, 0, len(series))
     differs = np.asarray(theirs != ours, dtype="?")
     if differs.any():

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from .._base.errors import Busy, DeviceAhead, DeviceLost, Torn
+from .._base.errors import Busy, DeviceAhead, DeviceLost
 
 T = TypeVar("T")
 
@@ -98,20 +98,10 @@ def fetch_for_stores(column: Any, first: int, n_rows: int) -> None:
 
     wait_for_blocks(column)
     size = column.table.chunk_rows
-    chunks = range(first // size, (first + n_rows - 1) // size + 1)
-    ahead = [chunk for chunk in chunks if _is_ahead(column, chunk)]
+    first_chunk, last_chunk = first // size, (first + n_rows - 1) // size
+    ahead = column.device_ahead(first_chunk, last_chunk - first_chunk + 1)
     for one, copy in _opened.copies_of(column) if ahead else ():
         _unless_gone(one, column, copy, _bring_all, copy, column.table, ahead, None)
-
-
-def _is_ahead(column: Any, chunk: int) -> bool:
-    try:
-        column.read_begin(chunk)
-    except DeviceAhead:
-        return True
-    except (Busy, Torn):
-        pass
-    return False
 
 
 def _unless_gone(opened: Any, column: Any, copy: Any, do: Callable[..., T], *args: Any) -> T | None:
