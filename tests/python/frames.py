@@ -153,7 +153,8 @@ ROWS = [
         pa.float32(), 2)), "list[float32, 2]?", None, True, False),
 ]  # fmt: skip
 if PANDAS >= 3:
-    ROWS.append(Row("str (pandas 3)", _series(["a", None, "ü"], "str"), "text?", None, LARGE_STRINGS, False))
+    ROWS.append(Row("str (pandas 3)", _series(["a", None, "ü"], "str"), "text?", None,
+                    LARGE_STRINGS, False))  # fmt: skip
 ALL_ROWS = ROWS
 if not HAS_PYARROW:
     ROWS = [row for row in ROWS if "pyarrow" not in row.dtype]
